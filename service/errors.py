@@ -1,0 +1,185 @@
+"""The domain's errors. They know no HTTP: `api/problems.py` maps them.
+
+EpochdError
+├── InvalidInput
+│   ├── SpecTooLarge
+│   ├── InvalidImage
+│   ├── InvalidCursor
+│   └── IdempotencyKeyReused
+├── NotFound
+│   ├── ExperimentNotFound
+│   ├── ModelNotFound
+│   └── AliasNotFound
+├── Conflict
+│   ├── ExperimentNotFinished
+│   ├── ExperimentAlreadyFinished
+│   ├── ExperimentHasAlias
+│   ├── ReservedAlias
+│   └── IdempotencyKeyInFlight
+├── TooLarge
+├── UnsupportedMediaType
+├── Unavailable
+│   ├── SchemaOutOfDate
+│   ├── BlobCorrupt
+│   └── BlobMissing
+├── LeaseLost
+└── TrainingError
+    ├── TrainingDiverged
+    ├── OutOfMemory
+    └── DatasetUnavailable
+"""
+
+from typing import ClassVar, Literal
+
+__all__ = [
+    "AliasNotFound",
+    "BlobCorrupt",
+    "BlobMissing",
+    "Conflict",
+    "DatasetUnavailable",
+    "EpochdError",
+    "ExperimentAlreadyFinished",
+    "ExperimentHasAlias",
+    "ExperimentNotFinished",
+    "ExperimentNotFound",
+    "IdempotencyKeyInFlight",
+    "IdempotencyKeyReused",
+    "InvalidCursor",
+    "InvalidImage",
+    "InvalidInput",
+    "LeaseLost",
+    "ModelNotFound",
+    "NotFound",
+    "OutOfMemory",
+    "ReservedAlias",
+    "SchemaOutOfDate",
+    "SpecTooLarge",
+    "TooLarge",
+    "TrainingDiverged",
+    "TrainingError",
+    "Unavailable",
+    "UnsupportedMediaType",
+]
+
+
+TrainingErrorCode = Literal["training_diverged", "out_of_memory", "dataset_unavailable", "internal"]
+
+
+class EpochdError(Exception):
+    """The root. Its text is written for the person who made the call: it may be shown as it is."""
+
+
+class InvalidInput(EpochdError):
+    """The request is well-formed but cannot be meant. `pointer` is an RFC 6901 JSON pointer into its body."""
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+class SpecTooLarge(InvalidInput):
+    """The network has more parameters than the operator allows."""
+
+
+class InvalidImage(InvalidInput):
+    """The bytes or numbers are no picture that can be read."""
+
+
+class InvalidCursor(InvalidInput):
+    """The page cursor was not made by this service for this sort order."""
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """The `Idempotency-Key` was used before with another request."""
+
+
+class NotFound(EpochdError):
+    """There is no such thing."""
+
+
+class ExperimentNotFound(NotFound):
+    """No experiment has this id."""
+
+
+class ModelNotFound(NotFound):
+    """There is no model to answer with, or the experiment has none."""
+
+
+class AliasNotFound(NotFound):
+    """No model has this alias."""
+
+
+class Conflict(EpochdError):
+    """The request does not fit the present state."""
+
+
+class ExperimentNotFinished(Conflict):
+    """The experiment has not ended yet."""
+
+
+class ExperimentAlreadyFinished(Conflict):
+    """The experiment has ended already."""
+
+
+class ExperimentHasAlias(Conflict):
+    """An alias points at the experiment's model."""
+
+
+class ReservedAlias(Conflict):
+    """The alias is computed and cannot be set."""
+
+
+class IdempotencyKeyInFlight(Conflict):
+    """The first request with this `Idempotency-Key` has not been answered yet."""
+
+
+class TooLarge(EpochdError):
+    """The body is larger than the operator allows."""
+
+
+class UnsupportedMediaType(EpochdError):
+    """The body is of a media type that the operation does not read."""
+
+
+class Unavailable(EpochdError):
+    """Something the service needs is away for now."""
+
+
+class SchemaOutOfDate(Unavailable):
+    """The database's schema is not the one this version needs."""
+
+
+class BlobCorrupt(Unavailable):
+    """A stored file does not have the SHA-256 it was written with."""
+
+
+class BlobMissing(Unavailable):
+    """A stored file is gone."""
+
+
+class LeaseLost(EpochdError):
+    """Another attempt owns the experiment now, or it has ended: this one must stop and write nothing."""
+
+
+class TrainingError(EpochdError):
+    """Training ended without a model. `code` is the stable name in the experiment's `error`."""
+
+    code: ClassVar[TrainingErrorCode] = "internal"
+
+
+class TrainingDiverged(TrainingError):
+    """The loss became NaN or infinite."""
+
+    code = "training_diverged"
+
+
+class OutOfMemory(TrainingError):
+    """The network or its batches did not fit into memory."""
+
+    code = "out_of_memory"
+
+
+class DatasetUnavailable(TrainingError):
+    """No source of the dataset could be reached, or none gave the right bytes."""
+
+    code = "dataset_unavailable"
