@@ -1,0 +1,1 @@
+"""The database and the blobs. Every SQL statement of epochd is in this package."""

@@ -1,0 +1,76 @@
+"""Files of models and checkpoints: content-addressed, written whole or not at all, verified when read.
+
+Each experiment has a folder of its own, so that deleting one can never take a file that another shares.
+"""
+
+import hashlib
+
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from service.errors import BlobCorrupt, BlobMissing, InvalidInput, Unavailable
+
+__all__ = ["Blobs"]
+
+
+class Blobs:
+    """A store of bytes by experiment and SHA-256, on a local folder, S3, GCS or Azure."""
+
+    def __init__(self, url: str) -> None:
+        """Open the store; a local folder is made where it is missing.
+
+        Raises:
+            InvalidInput: the URL is not understood.
+
+        """
+        try:
+            self._store: ObjectStore = _open(url)
+        except (BaseError, ValueError) as error:
+            raise InvalidInput(f"the blob URL cannot be used: {error}") from None
+
+    def put(self, experiment_id: str, data: bytes) -> str:
+        """Write the bytes and return their SHA-256 in hexadecimal. Writing the same bytes again changes nothing."""
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            self._store.put(_key(experiment_id, digest), data)
+        except (BaseError, OSError) as error:
+            raise Unavailable("the blob store cannot be written") from error
+        return digest
+
+    def get(self, experiment_id: str, sha256: str) -> bytes:
+        """Read and verify.
+
+        Raises:
+            BlobMissing: there is no such file.
+            BlobCorrupt: its bytes do not have this SHA-256.
+            Unavailable: the store cannot be read.
+
+        """
+        try:
+            data = bytes(self._store.get(_key(experiment_id, sha256)).bytes())
+        except (NotFoundError, FileNotFoundError):
+            raise BlobMissing(f"the file {sha256} of experiment {experiment_id} is gone") from None
+        except (BaseError, OSError) as error:
+            raise Unavailable("the blob store cannot be read") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BlobCorrupt(f"the file {sha256} of experiment {experiment_id} is damaged")
+        return data
+
+    def delete(self, experiment_id: str, sha256: str) -> None:
+        """Remove one file; one that is not there is no error."""
+        try:
+            self._store.delete(_key(experiment_id, sha256))
+        except (NotFoundError, FileNotFoundError):
+            return
+        except (BaseError, OSError) as error:
+            raise Unavailable("the blob store cannot be written") from error
+
+
+def _open(url: str) -> ObjectStore:
+    if url.startswith("file:"):
+        return LocalStore.from_url(url, mkdir=True)
+    return from_url(url)
+
+
+def _key(experiment_id: str, sha256: str) -> str:
+    return f"{experiment_id}/{sha256}"

@@ -1,0 +1,74 @@
+"""Answers kept under an `Idempotency-Key`, in the same transaction as what they answer.
+
+After draft-ietf-httpapi-idempotency-key-header: a repeated request gets the first one's answer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from service.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
+from service.store.tables import IdempotencyRow, database_now
+
+__all__ = ["once"]
+
+WAIT_SECONDS = 5
+
+
+def once(
+    session: Session,
+    key: str,
+    *,
+    fingerprint: str,
+    keep_hours: float,
+    act: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """Run `act` and keep its answer under `key`, or return the answer that is kept there.
+
+    Two requests at once: the second waits for the first and gets its answer. Both the act and the key are in the
+    caller's transaction, so a crash leaves neither.
+
+    Raises:
+        IdempotencyKeyReused: the key belongs to a request with another fingerprint.
+        IdempotencyKeyInFlight: the first request has not ended within a few seconds.
+
+    """
+    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < database_now(-3600 * keep_hours)))
+    if not _take(session, key, fingerprint):
+        kept = session.execute(
+            select(IdempotencyRow.fingerprint, IdempotencyRow.answer).where(IdempotencyRow.key == key)
+        ).one()
+        if kept.fingerprint != fingerprint:
+            raise IdempotencyKeyReused("this Idempotency-Key was used with another request: use a new key")
+        answer: dict[str, Any] = kept.answer
+        return answer
+    answer = act()
+    session.execute(update(IdempotencyRow).where(IdempotencyRow.key == key).values(answer=answer))
+    return answer
+
+
+def _take(session: Session, key: str, fingerprint: str) -> bool:
+    """Insert the key; False when it is there. On PostgreSQL this waits for a transaction that is inserting it."""
+    values = {"key": key, "fingerprint": fingerprint, "answer": {}, "created_at": database_now()}
+    if session.get_bind().dialect.name == "sqlite":
+        statement = sqlite.insert(IdempotencyRow).values(**values).on_conflict_do_nothing()
+        return session.execute(statement.returning(IdempotencyRow.key)).first() is not None
+    session.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
+    try:
+        return (
+            session.execute(
+                postgresql.insert(IdempotencyRow)
+                .values(**values)
+                .on_conflict_do_nothing()
+                .returning(IdempotencyRow.key)
+            ).first()
+            is not None
+        )
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
+            raise IdempotencyKeyInFlight("the first request with this Idempotency-Key is still in flight") from None
+        raise

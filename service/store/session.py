@@ -1,0 +1,128 @@
+"""Connections and transactions, the same for SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.errors import InvalidInput, Unavailable
+
+__all__ = ["Database"]
+
+SQLITE_BUSY_MS = 30_000
+POSTGRES_CONNECT_SECONDS = 5
+
+
+class Database:
+    """Gives transactions. One is opened and ended at the edge of every request or event.
+
+    SQLite: a plain BEGIN that reads and then writes fails with "database is locked" in spite of any timeout, when
+    another writer came between. So the driver's own BEGIN is off, and writers begin with BEGIN IMMEDIATE.
+    (https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#serializable-isolation-savepoints-transactional-ddl)
+    """
+
+    def __init__(self, url: str) -> None:
+        """Make the pool; no connection is opened yet.
+
+        Raises:
+            InvalidInput: the URL names no database that epochd can use.
+
+        """
+        self.url = _normalised(url)
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._read = sessionmaker(self.engine, expire_on_commit=False)
+        self._write = sessionmaker(self.engine.execution_options(sqlite_begin="IMMEDIATE"), expire_on_commit=False)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file of this machine."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+
+        """
+        with _translated(), self._read() as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that may write; committed when the block ends, rolled back when it raises.
+
+        Raises:
+            Unavailable: the database cannot be reached, or is locked by somebody else.
+
+        """
+        with _translated(), self._write() as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable("the database cannot be reached") from error
+
+
+def _normalised(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InvalidInput("the database URL cannot be read: sqlite:///path or postgresql://...") from None
+    drivers = {
+        "sqlite": "sqlite+pysqlite",
+        "postgresql": "postgresql+psycopg",
+        "postgres": "postgresql+psycopg",
+    }
+    backend = parsed.drivername.split("+")[0]
+    if backend not in drivers:
+        raise InvalidInput(f"the database {backend!r} is not supported: sqlite:///path or postgresql://...")
+    if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
+        raise InvalidInput("SQLite needs a file: sqlite:///path. The API and the worker are two processes")
+    return parsed.set(drivername=drivers[backend])
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=20,
+        connect_args={"connect_timeout": POSTGRES_CONNECT_SECONDS, "application_name": "epochd"},
+    )
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=10, max_overflow=20)
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={SQLITE_BUSY_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
