@@ -1,0 +1,1 @@
+"""What training does. The only package that imports TensorFlow and Keras."""
