@@ -1,0 +1,1 @@
+"""Where training runs. An engine moves events out of a trainer; it never touches the store."""

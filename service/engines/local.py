@@ -1,0 +1,152 @@
+"""The local engine: warm trainer processes on this machine."""
+
+import contextlib
+import importlib.util
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from service.domain.events import Event, Job
+from service.engines.base import Slot, TrainerDied
+from service.engines.messages import Ended, Message, Ready, Stop, receive, send
+
+__all__ = ["LocalEngine"]
+
+log = logging.getLogger("epochd.engine")
+
+START_SECONDS = 300.0
+TRAININGS_A_PROCESS = 100
+"""TensorFlow keeps about 5 MB of every graph it has compiled, so a trainer is replaced after this many jobs."""
+
+
+class LocalEngine:
+    """Spawns trainers, never forks: TensorFlow hangs in a forked child."""
+
+    def __init__(self, *, data_dir: Path, stall_seconds: float, trainer: str = "service.training.fit") -> None:
+        """Name the module that trains: it has `warm_up(data_dir)` and `train(job, stop)`, and only the child
+        imports it.
+        """
+        self._data_dir = data_dir
+        self._stall_seconds = stall_seconds
+        self._trainer = trainer
+
+    @staticmethod
+    def installed() -> bool:
+        """Whether TensorFlow can be imported here. Looks for it without importing it."""
+        return importlib.util.find_spec("tensorflow") is not None
+
+    def slot(self) -> Slot:
+        """A place for one trainer, which `warm_up` starts."""
+        return _LocalSlot(self._trainer, self._data_dir, self._stall_seconds)
+
+
+class _LocalSlot:
+    def __init__(self, trainer: str, data_dir: Path, stall_seconds: float) -> None:
+        self._command = (trainer, str(data_dir))
+        self._stall_seconds = stall_seconds
+        self._child: _Child | None = None
+        self._job: Job | None = None
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        child = self._child
+        if child is not None and child.alive and child.trainings < TRAININGS_A_PROCESS:
+            return
+        self.close()
+        child = _Child(*self._command)
+        with self._lock:
+            self._child = child
+        try:
+            message = child.receive(START_SECONDS)
+        except TrainerDied:
+            self.close()
+            raise
+        assert isinstance(message, Ready)  # noqa: S101 - the protocol
+
+    def train(self, job: Job) -> Generator[Event, None, None]:
+        self.warm_up()
+        child = self._child
+        assert child is not None  # noqa: S101 - just warmed up
+        child.trainings += 1
+        self._job, over = job, False
+        try:
+            child.send(job)
+            while not isinstance(message := child.receive(self._stall_seconds), Ended):
+                yield message  # type: ignore[misc]  # a child that was warm sends events and Ended
+            over = True
+        finally:
+            self._job = None
+            if not over:  # it died, or nobody wants its events: what it would still say must not reach the next job
+                self.close()
+
+    def stop(self) -> None:
+        with self._lock, contextlib.suppress(TrainerDied):
+            if self._child is not None and (job := self._job) is not None:
+                self._child.send(Stop(experiment_id=job.experiment_id, attempt=job.attempt))
+
+    def kill(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.kill()
+
+    def close(self) -> None:
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.close()
+
+
+class _Child:
+    """One trainer process and the connection to it."""
+
+    def __init__(self, trainer: str, data_dir: str) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "service.engines.trainer", str(theirs.fileno()), trainer, data_dir],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._connection = Connection(ours.detach())
+        self._send_lock = threading.Lock()
+        self.trainings = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, message: Message) -> None:
+        try:
+            with self._send_lock:
+                send(self._connection, message)
+        except OSError:
+            raise self._death() from None
+
+    def receive(self, seconds: float) -> Message:
+        """Wait for the next message; a silence of `seconds` kills the trainer."""
+        try:
+            if not self._connection.poll(seconds):
+                self.kill()
+                raise TrainerDied(f"the trainer said nothing for {seconds:g} s and was killed")
+            return receive(self._connection)
+        except (EOFError, OSError):
+            raise self._death() from None
+
+    def kill(self) -> None:
+        if self.alive:
+            self._process.kill()
+
+    def close(self) -> None:
+        self._process.wait()
+        self._connection.close()
+
+    def _death(self) -> TrainerDied:
+        code = self._process.wait()
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return TrainerDied(f"the trainer ended {how}")

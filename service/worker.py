@@ -1,0 +1,312 @@
+"""The worker: claim, train, record, finish; renew leases meanwhile; give everything back when it must stop."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from service.domain.events import Checkpoint, EpochEnd, Event, Failed, Job, Trained
+from service.domain.experiment import Status
+from service.engines.base import Engine, Slot, TrainerDied
+from service.errors import BlobCorrupt, BlobMissing, LeaseLost, Unavailable
+from service.settings import Settings
+from service.store import queue
+from service.store.blobs import Blobs
+from service.store.queue import Claim, ModelFiles
+from service.store.session import Database
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("epochd.worker")
+T = TypeVar("T")
+
+TICK_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+
+
+class _Attempt:
+    """One claimed experiment on its slot, and what the supervisor has learnt about it."""
+
+    def __init__(self, claimed: Claim, slot: Slot) -> None:
+        self.claim = claimed
+        self.slot = slot
+        self.lost = threading.Event()
+        self._cancelled_at: float | None = None
+
+    @property
+    def token(self) -> tuple[str, int]:
+        return self.claim.experiment_id, self.claim.attempt
+
+    def cancel(self, grace_seconds: float) -> None:
+        """Ask the trainer to stop; kill it when it was asked long enough ago."""
+        now = time.monotonic()
+        if self._cancelled_at is None:
+            self._cancelled_at = now
+            self.slot.stop()
+        elif now - self._cancelled_at >= grace_seconds:
+            self.slot.kill()
+
+    def lose(self) -> None:
+        """Stop at once: another attempt owns the experiment, or it is gone."""
+        if not self.lost.is_set():
+            self.lost.set()
+            self.slot.kill()
+
+
+class Worker:
+    """Trains queued experiments, `slots` at a time, until it is drained."""
+
+    def __init__(self, *, database: Database, blobs: Blobs, engine: Engine, settings: Settings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._engine = engine
+        self._settings = settings
+        self._owner = f"{socket.gethostname()[:20]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self._draining = threading.Event()
+        self._attempts: set[_Attempt] = set()
+        self._slots: list[Slot] = []
+
+    def drain(self) -> None:
+        """Claim nothing more and give running work back. Returns at once; `run` returns when all is given back."""
+        self._draining.set()
+
+    def run(self) -> None:
+        """Work until drained. Leaves no process behind."""
+        self._slots = [self._engine.slot() for _ in range(self._settings.slots)]
+        threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"slot-{number}")
+            for number, slot in enumerate(self._slots, 1)
+        ]
+        for thread in threads:
+            thread.start()
+        log.info("worker %s trains %d at once", self._owner, len(threads))
+        try:
+            self._supervise()
+        finally:
+            self._stop(threads)
+        log.info("worker %s has stopped", self._owner)
+
+    # Supervising: one thread keeps the leases, and carries cancels and losses to the trainers.
+
+    def _supervise(self) -> None:
+        beat_at = 0.0
+        while not self._draining.wait(TICK_SECONDS):
+            attempts = set(self._attempts)  # before the look: what is claimed after it cannot be missed in it
+            beat = time.monotonic() >= beat_at
+            try:
+                statuses = self._beat(attempts) if beat else self._look()
+            except Unavailable as error:
+                log.warning("%s; trying again", error)
+                continue
+            if beat:
+                beat_at = time.monotonic() + self._settings.lease_seconds / 3
+            for attempt in attempts & self._attempts:
+                status = statuses.get(attempt.token)
+                if status is None:
+                    attempt.lose()
+                elif status is Status.CANCELLING:
+                    attempt.cancel(self._settings.cancel_grace_seconds)
+
+    def _beat(self, attempts: set[_Attempt]) -> dict[tuple[str, int], Status]:
+        if not attempts:
+            return {}
+        with self._database.write() as session:
+            return dict(
+                queue.heartbeat(
+                    session,
+                    owner=self._owner,
+                    experiment_ids=[attempt.claim.experiment_id for attempt in attempts],
+                    lease_seconds=self._settings.lease_seconds,
+                )
+            )
+
+    def _look(self) -> dict[tuple[str, int], Status]:
+        with self._database.read() as session:
+            return dict(queue.owned(session, owner=self._owner))
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        self._draining.set()
+        log.info("worker %s stops: running work is given back", self._owner)
+        for slot in self._slots:
+            slot.stop()
+        deadline = time.monotonic() + self._settings.drain_seconds
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for slot in self._slots:
+            slot.kill()
+        for thread in threads:
+            thread.join()
+
+    # Working: one thread a slot.
+
+    def _work(self, slot: Slot) -> None:
+        try:
+            while not self._draining.is_set():
+                try:
+                    slot.warm_up()
+                except TrainerDied as error:
+                    if not self._draining.is_set():
+                        log.error("no trainer: %s; trying again", error)  # noqa: TRY400 - it says all
+                    self._draining.wait(RETRY_SECONDS)
+                    continue
+                claimed = self._next_claim()
+                if claimed is not None:
+                    self._attempt(claimed, slot)
+        finally:
+            slot.close()
+
+    def _next_claim(self) -> Claim | None:
+        """Wait for work and claim it; None when the worker drains."""
+        while not self._draining.wait(self._settings.poll_seconds):
+            try:
+                with self._database.read() as session:
+                    if not queue.has_work(session):
+                        continue
+                with self._database.write() as session:
+                    queue.release_expired(session, max_attempts=self._settings.max_attempts)
+                    claimed = queue.claim(session, owner=self._owner, lease_seconds=self._settings.lease_seconds)
+                if claimed is not None:
+                    return claimed
+            except Unavailable as error:
+                log.warning("%s; trying again", error)
+                self._draining.wait(RETRY_SECONDS)
+        return None
+
+    def _attempt(self, claimed: Claim, slot: Slot) -> None:
+        log.info("experiment %s, attempt %d: begins", claimed.experiment_id, claimed.attempt)
+        attempt = _Attempt(claimed, slot)
+        self._attempts.add(attempt)
+        try:
+            status = self._train(attempt)
+        except LeaseLost as error:
+            log.warning("%s: its trainer was stopped", error)
+        except Exception:  # the slot must live on; the lease runs out, and the experiment is tried again
+            log.exception("experiment %s, attempt %d", claimed.experiment_id, claimed.attempt)
+        else:
+            log.info("experiment %s, attempt %d: %s", claimed.experiment_id, claimed.attempt, status)
+        finally:
+            self._attempts.discard(attempt)
+
+    def _train(self, attempt: _Attempt) -> Status:
+        """Carry one attempt to its end, and return the experiment's status then.
+
+        Raises:
+            LeaseLost: the attempt is over; nothing more may be written.
+
+        """
+        status: Status | None = None
+        try:
+            with contextlib.closing(attempt.slot.train(self._job(attempt.claim))) as events:
+                for event in events:
+                    status = self._record(attempt, event) or status
+        except TrainerDied as error:
+            return status or self._after_death(attempt, str(error))
+        return status or self._give_back(attempt)
+
+    def _job(self, claimed: Claim) -> Job:
+        resume = None
+        if claimed.checkpoint_sha256 is not None:
+            try:
+                resume = self._blobs.get(claimed.experiment_id, claimed.checkpoint_sha256)
+            except (BlobMissing, BlobCorrupt) as error:
+                log.warning("%s: training begins anew", error)
+        return Job(
+            experiment_id=claimed.experiment_id,
+            attempt=claimed.attempt,
+            spec=claimed.spec,
+            data_dir=str(self._settings.datasets_dir),
+            checkpoint_seconds=self._settings.checkpoint_seconds,
+            resume=resume,
+        )
+
+    def _record(self, attempt: _Attempt, event: Event) -> Status | None:
+        """Write what an event says; the final status when it is the last."""
+        claimed = attempt.claim
+        match event:
+            case EpochEnd():
+                self._transact(attempt, lambda session: queue.record_epoch(session, claimed, event.metrics))
+            case Checkpoint():
+                self._checkpoint(attempt, event)
+            case Trained():
+                return self._finish(attempt, event)
+            case Failed():
+                return self._settle(attempt, lambda session: queue.fail(session, claimed, event.code, event.message))
+            case _:
+                pass
+        return None
+
+    def _checkpoint(self, attempt: _Attempt, event: Checkpoint) -> None:
+        claimed = attempt.claim
+        sha256 = self._put(attempt, event.payload)
+        replaced = self._transact(
+            attempt, lambda session: queue.record_checkpoint(session, claimed, epoch=event.epoch, sha256=sha256)
+        )
+        self._discard(claimed, replaced)
+
+    def _finish(self, attempt: _Attempt, trained: Trained) -> Status:
+        claimed = attempt.claim
+        files = ModelFiles(keras_sha256=self._put(attempt, trained.keras), onnx_sha256=self._put(attempt, trained.onnx))
+        status, checkpoint = self._settle(attempt, lambda session: queue.finish(session, claimed, trained, files))
+        self._discard(claimed, checkpoint)
+        if status is not Status.SUCCEEDED:
+            self._discard(claimed, files.keras_sha256)
+            self._discard(claimed, files.onnx_sha256)
+        return status
+
+    def _after_death(self, attempt: _Attempt, reason: str) -> Status:
+        if self._draining.is_set():
+            return self._give_back(attempt)
+        claimed = attempt.claim
+        log.warning("experiment %s, attempt %d: %s", claimed.experiment_id, claimed.attempt, reason)
+        return self._settle(
+            attempt,
+            lambda session: queue.requeue(session, claimed, reason=reason, max_attempts=self._settings.max_attempts),
+        )
+
+    # Writing: whatever is away is waited for, as long as the attempt is ours.
+
+    def _give_back(self, attempt: _Attempt) -> Status:
+        """The trainer heeded a stop: the worker drains, or the experiment is being cancelled."""
+        return self._settle(attempt, lambda session: queue.give_back(session, attempt.claim))
+
+    def _settle(self, attempt: _Attempt, act: Callable[[Session], T]) -> T:
+        """Write an attempt's end. It is supervised no longer: what it no longer owns is not lost."""
+        self._attempts.discard(attempt)
+        return self._transact(attempt, act)
+
+    def _transact(self, attempt: _Attempt, act: Callable[[Session], T]) -> T:
+        return self._insist(attempt, lambda: self._in_transaction(act))
+
+    def _in_transaction(self, act: Callable[[Session], T]) -> T:
+        with self._database.write() as session:
+            return act(session)
+
+    def _put(self, attempt: _Attempt, data: bytes) -> str:
+        return self._insist(attempt, lambda: self._blobs.put(attempt.claim.experiment_id, data))
+
+    def _insist(self, attempt: _Attempt, act: Callable[[], T]) -> T:
+        while True:
+            if attempt.lost.is_set():
+                raise LeaseLost(f"attempt {attempt.claim.attempt} at {attempt.claim.experiment_id} is over")
+            try:
+                return act()
+            except Unavailable as error:
+                log.warning("%s; trying again", error)
+                if self._draining.wait(RETRY_SECONDS):
+                    raise LeaseLost("the worker stops while the store is away; the lease will expire") from error
+
+    def _discard(self, claimed: Claim, sha256: str | None) -> None:
+        """Remove a file that no row names any more. When that fails it is garbage, and harmless."""
+        if sha256 is None:
+            return
+        try:
+            self._blobs.delete(claimed.experiment_id, sha256)
+        except Unavailable as error:
+            log.warning("%s: %s of experiment %s stays", error, sha256, claimed.experiment_id)
