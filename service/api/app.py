@@ -1,0 +1,117 @@
+"""The application, put together from its ports."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from service.api import events, experiments, health, models, predict, problems
+from service.api.deps import Ports
+from service.api.limits import BodyLimit
+from service.settings import Settings
+
+__all__ = ["create_app"]
+
+DESCRIPTION = """
+Trains Keras models on MNIST and answers from them.
+
+1. `POST /experiments` queues a training run: an activation and a depth, the rest has defaults.
+2. `GET /experiments/{experiment_id}/metrics` shows every epoch while it trains, with the gradient's norm at each layer.
+3. `POST /predict` reads a digit with the best model, an alias's or an experiment's.
+
+Errors are `application/problem+json` (RFC 9457). Times are UTC (RFC 3339). Unknown fields are refused.
+"""
+
+TAGS = [
+    {"name": "experiments", "description": "Training runs."},
+    {"name": "models", "description": "What succeeded experiments leave: files, and the aliases that name them."},
+    {"name": "predictions", "description": "Answers from saved models, without TensorFlow."},
+    {"name": "health", "description": "Probes."},
+]
+
+ASSETS = Path(fastapi_offline.__file__).parent / "static"
+
+
+def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManager[Ports]]) -> FastAPI:
+    """The API. Its ports are opened when it starts and closed when it stops, never at import."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_ports() as ports:
+            app.state.ports = ports
+            yield
+
+    app = FastAPI(
+        title="epochd",
+        version=version("epochd"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        license_info={"name": "MIT"},
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for module in (experiments, events, models, predict, health):
+        app.include_router(module.router)
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    _add_pages(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The documentation, with every asset from this origin: it works without the internet."""
+    app.mount("/assets/docs", StaticFiles(directory=ASSETS), name="docs-assets")
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/docs")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="epochd: API",
+            swagger_js_url="/assets/docs/swagger-ui-bundle.js",
+            swagger_css_url="/assets/docs/swagger-ui.css",
+            swagger_favicon_url="/assets/docs/favicon.png",
+        )
+
+    @app.get("/redoc", include_in_schema=False)
+    async def redoc() -> HTMLResponse:
+        return get_redoc_html(
+            openapi_url="/openapi.json",
+            title="epochd: API reference",
+            redoc_js_url="/assets/docs/redoc.standalone.js",
+            redoc_favicon_url="/assets/docs/favicon.png",
+            with_google_fonts=False,
+        )
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The framework's description of the API, with the one error format that every route uses."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            license_info=app.license_info,
+        )
+        problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = schema["components"]["schemas"]
+        schemas |= problem.pop("$defs") | {"Problem": problem}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

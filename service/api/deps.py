@@ -1,0 +1,47 @@
+"""What routes are given: the ports they work through, and the parts of a request that many of them read."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path, Request
+
+from service.errors import ExperimentNotFound
+from service.serving.predictor import Predictor
+from service.settings import Settings
+from service.store.blobs import Blobs
+from service.store.session import Database
+
+__all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything outside that the API touches. `main.py` opens them."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    predictor: Predictor
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the server begins to stop: open event streams end then."""
+
+
+def ports_of(request: Request) -> Ports:
+    """The ports of the app that serves this request."""
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+def _experiment_id(
+    experiment_id: Annotated[str, Path(description="An experiment's id, as `POST /experiments` gave it.")],
+) -> str:
+    try:
+        return str(UUID(experiment_id))
+    except ValueError:
+        raise ExperimentNotFound("there is no such experiment: GET /experiments lists them") from None
+
+
+PortsOf = Annotated[Ports, Depends(ports_of)]
+ExperimentId = Annotated[str, Depends(_experiment_id)]

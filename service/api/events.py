@@ -1,0 +1,59 @@
+"""/experiments/{id}/events: what happens, as it happens."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from service.api.deps import ExperimentId, Ports, PortsOf
+from service.api.problems import responses
+from service.store import experiments
+from service.store.experiments import StoredEvent
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/experiments", tags=["experiments"])
+
+LastEventId = Annotated[
+    int,
+    Header(ge=0, le=2**31 - 1, description="The last event that was read: the stream goes on behind it."),
+]
+
+
+def _existing(ports: PortsOf, experiment_id: ExperimentId) -> str:
+    """Answer 404 before the stream begins: it has no status code of its own later."""
+    with ports.database.read() as session:
+        return experiments.get(session, experiment_id).id
+
+
+@router.get(
+    "/{experiment_id}/events",
+    summary="Follow an experiment",
+    response_class=EventSourceResponse,
+    responses=responses(404),
+)
+async def follow(
+    ports: PortsOf, experiment_id: Annotated[str, Depends(_existing)], last_event_id: LastEventId = 0
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events from the first on: `status` for every change of status, `epoch` with the metrics of each
+    epoch, and `done` at the end, after which the stream closes.
+
+    Ids are the stored sequence. A client that comes back with `Last-Event-ID` misses nothing and sees nothing twice.
+    """
+    while not ports.stopping.is_set():
+        events = await run_in_threadpool(_after, ports, experiment_id, last_event_id)
+        for event in events:
+            last_event_id = event.sequence
+            yield ServerSentEvent(event=event.type, id=str(event.sequence), data=event.data)
+            if event.type == "done":
+                return
+        if not events:
+            await asyncio.sleep(ports.settings.poll_seconds)
+
+
+def _after(ports: Ports, experiment_id: str, sequence: int) -> list[StoredEvent]:
+    with ports.database.read() as session:
+        return experiments.events_after(session, experiment_id, sequence)

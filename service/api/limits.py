@@ -1,0 +1,53 @@
+"""The largest body that is read."""
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["BodyLimit"]
+
+DISCARDED_TIMES = 10
+
+
+class BodyLimit:
+    """Answers 413 as soon as a body is known to be larger than `max_bytes`, and never holds more than that.
+
+    What a client is already sending is read and thrown away, up to ten times the limit: a connection that is closed
+    while the client writes would lose the answer. A client that waits for `100 Continue` is answered at once.
+
+    The framework's own limit answers in plain text, and problems are one format.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a counted body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
+        waits = headers.get("expect", "").lower() == "100-continue"
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            if announced.isdigit() and int(announced) > self._max_bytes:
+                await self._refuse(receive, discard=not waits)
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_bytes:
+                await self._refuse(receive, discard=message.get("more_body", False))
+            return message
+
+        await self._app(scope, counted, send)
+
+    async def _refuse(self, receive: Receive, *, discard: bool) -> None:
+        thrown_away = 0
+        while discard and thrown_away <= DISCARDED_TIMES * self._max_bytes:
+            message = await receive()
+            thrown_away += len(message.get("body", b""))
+            discard = message["type"] == "http.request" and message.get("more_body", False)
+        raise HTTPException(413, f"the body is larger than {self._max_bytes:,} bytes, the most that is read")

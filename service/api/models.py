@@ -1,0 +1,158 @@
+"""Models: their files, and the aliases that name them."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from service.api.deps import ExperimentId, PortsOf
+from service.api.problems import responses
+from service.errors import ModelNotFound
+from service.store import experiments, models
+from service.store.models import Alias
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["models"])
+
+AliasName = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Letters, digits, `.`, `_` and `-`.")
+]
+Format = Literal["keras", "onnx"]
+
+
+class AliasTarget(BaseModel):
+    """Which model an alias shall name."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"experiment_id": "019304a2-7b1c-7d3e-8f00-0123456789ab"}]}
+    )
+
+    experiment_id: str = Field(max_length=36, description="A succeeded experiment.", pattern=r"^[\x21-\x7e]+$")
+
+
+class AliasAnswer(BaseModel):
+    """A name of a model."""
+
+    alias: str
+    experiment_id: str
+    dataset: str
+    test_accuracy: float
+    computed: bool = Field(description="Whether it moves by itself, as `best` does.")
+    updated_at: datetime | None = Field(description="When it was last set; null for a computed one.")
+
+
+class AliasList(BaseModel):
+    """Every alias."""
+
+    data: list[AliasAnswer]
+
+
+@router.get(
+    "/experiments/{experiment_id}/model",
+    summary="Download a model",
+    responses=responses(404, 409, 410)
+    | {
+        200: {
+            "description": "The file.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        206: {"description": "The part that `Range` asked for."},
+        304: {"description": "You have it: `If-None-Match` names its SHA-256."},
+        416: {"description": "`Range` lies outside the file."},
+    },
+    response_class=Response,
+)
+def download(
+    ports: PortsOf,
+    experiment_id: ExperimentId,
+    format_: Annotated[Format, Query(alias="format", description="Which file.")] = "keras",
+    range_: Annotated[str | None, Header(alias="Range", description="`bytes=FIRST-LAST`.")] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+    if_range: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The trained network: `keras` for `keras.saving.load_model`, `onnx` for any ONNX runtime (float32 pixels of
+    0..1 in, probabilities out). `ETag` is the file's SHA-256.
+    """
+    with ports.database.read() as session:
+        models.resolve_experiment(session, experiment_id)
+        model = experiments.get(session, experiment_id).model
+    if model is None:
+        raise ModelNotFound("the experiment has no model")
+    sha256 = model.formats[format_].sha256
+    etag = f'"{sha256}"'
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, max-age=31536000, immutable"}
+    if if_none_match is not None and (if_none_match.strip() == "*" or etag in if_none_match):
+        return Response(status_code=304, headers=headers)
+    data = ports.blobs.get(experiment_id, sha256)
+    headers["Content-Disposition"] = f'attachment; filename="{experiment_id}.{format_}"'
+    part = _part(range_, len(data)) if if_range in {None, etag} else None
+    if part is None:
+        return Response(data, media_type="application/octet-stream", headers=headers)
+    headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
+    return Response(
+        data[part.start : part.stop], status_code=206, media_type="application/octet-stream", headers=headers
+    )
+
+
+@router.get("/models", summary="List aliases", responses=responses())
+def list_(ports: PortsOf) -> AliasList:
+    """Every name a model has: `best`, the one of highest test accuracy on MNIST, `best-fashion_mnist`, and yours.
+    Empty until an experiment has succeeded.
+    """
+    with ports.database.read() as session:
+        return AliasList(data=[_answer(alias) for alias in models.aliases(session)])
+
+
+@router.put(
+    "/models/{alias}",
+    summary="Set an alias",
+    responses=responses(404, 409, 413, 415) | {201: {"description": "The alias is new.", "model": AliasAnswer}},
+)
+def put(ports: PortsOf, response: Response, alias: AliasName, target: AliasTarget) -> AliasAnswer:
+    """Name a succeeded experiment's model, or move the name to it in one step: no prediction falls in between."""
+    with ports.database.write() as session:
+        set_, created = models.set_alias(session, alias, target.experiment_id)
+    ports.predictor.forget(alias)
+    if created:
+        response.status_code = 201
+    return _answer(set_)
+
+
+@router.delete("/models/{alias}", status_code=204, summary="Delete an alias", responses=responses(404, 409))
+def delete(ports: PortsOf, alias: AliasName) -> None:
+    """Forget the name; the model stays."""
+    with ports.database.write() as session:
+        models.delete_alias(session, alias)
+    ports.predictor.forget(alias)
+
+
+def _answer(alias: Alias) -> AliasAnswer:
+    return AliasAnswer(
+        alias=alias.name,
+        experiment_id=alias.experiment_id,
+        dataset=alias.dataset,
+        test_accuracy=alias.test_accuracy,
+        computed=alias.computed,
+        updated_at=alias.updated_at,
+    )
+
+
+def _part(header: str | None, length: int) -> range | None:
+    """The bytes that a `Range` header asks for (RFC 9110, 14.2); None for the whole, as for what is not understood."""
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", (header or "").strip())
+    if found is None or found.groups() == ("", ""):
+        return None
+    first, last = found.groups()
+    if first == "":
+        start, stop = max(0, length - int(last)), length
+    else:
+        start, stop = int(first), min(length, int(last) + 1 if last else length)
+        if last and int(last) < int(first):
+            return None
+    if start >= stop:
+        raise HTTPException(416, f"the file has {length} bytes", headers={"Content-Range": f"bytes */{length}"})
+    return range(start, stop)

@@ -1,0 +1,239 @@
+"""POST /predict: from a picture to a digit."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from service.api.deps import Ports, PortsOf
+from service.api.problems import responses
+from service.datasets import LABELS
+from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
+from service.serving import images
+from service.serving.images import Pixels, Range
+from service.serving.predictor import Servable
+from service.store import models
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["predictions"])
+
+PICTURES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
+LARGE_BODY = 64 * 1024
+"""A body from this size on is decoded and answered off the event loop, so that it does not delay small ones."""
+
+ROW = [0] * 28
+STROKE = [0] * 13 + [255, 255] + [0] * 13
+ONE = [ROW] * 4 + [STROKE] * 20 + [ROW] * 4
+
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "description": "Either `image` or `images`.",
+                "properties": {
+                    "image": {"description": "28 rows of 28 numbers, 784 numbers, or a base64 picture."},
+                    "images": {"type": "array", "description": "Many of these.", "items": {}},
+                },
+                "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
+            },
+            "examples": {
+                "one": {"summary": "A vertical stroke, as 28x28 numbers", "value": {"image": ONE}},
+                "many": {"summary": "The same twice", "value": {"images": [ONE, ONE]}},
+            },
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                "required": ["image"],
+            }
+        },
+        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES[:3]},
+    },
+}
+
+
+class Prediction(BaseModel):
+    """What the network sees in one image."""
+
+    digit: int = Field(description="The class of highest probability, 0..9.")
+    label: str = Field(description="Its name in the model's dataset.")
+    confidence: float = Field(description="Its probability.")
+    probabilities: list[float] = Field(description="Of each class, 0 to 9.")
+    pixels: list[list[int]] | None = Field(default=None, description="28x28 as the network saw it; by `explain=true`.")
+
+
+class PredictionAnswer(BaseModel):
+    """What a model answers."""
+
+    experiment_id: str = Field(description="The experiment that made the model.")
+    range: Range = Field(description="How the numbers were read.")
+    predictions: list[Prediction] = Field(description="One for each image, in their order.")
+
+
+class PredictQuery(BaseModel):
+    """Which model answers, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
+        default=None, description="An alias. Default: `best`."
+    )
+    experiment_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = Field(
+        default=None, description="A succeeded experiment, instead of an alias."
+    )
+    explain: bool = Field(default=False, description="Give the 28x28 pixels that the network saw.")
+    range: Literal["0-255", "0-1"] | None = Field(
+        default=None, description="What numbers mean. Default: numbers that never exceed 1 are 0..1, others 0..255."
+    )
+
+
+@router.post(
+    "/predict",
+    summary="Read a digit",
+    responses=responses(404, 409, 410, 413, 415) | {200: {"model": PredictionAnswer}},
+    openapi_extra={"requestBody": BODY},
+    response_class=Response,
+)
+async def predict(ports: PortsOf, request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+    """Answer from a saved model: the best one, an alias (`model`), or an experiment's (`experiment_id`).
+
+    Send numbers or base64 as JSON, files as `multipart/form-data` (field `image`, repeatable), or a picture as the
+    body itself. A 28x28 picture with a dark background is used as it is; any other is cropped to its ink, fitted
+    and centred as MNIST's digits were, light background inverted.
+    """
+    model = await _model(ports, query)
+    length = request.headers.get("content-length", "")
+    pixels, found = await _pixels(ports, request, query.range)
+    if len(pixels) > 32 or (length.isdigit() and int(length) >= LARGE_BODY):
+        body = await run_in_threadpool(_answer, ports, model, pixels, found, query.explain)
+    else:
+        body = _answer(ports, model, pixels, found, query.explain)
+    return Response(body, media_type="application/json")
+
+
+async def _model(ports: Ports, query: PredictQuery) -> Servable:
+    if query.model is not None and query.experiment_id is not None:
+        raise InvalidInput("give either model or experiment_id, not both")
+    name = query.experiment_id or query.model or models.BEST
+    known = ports.predictor.known(name)
+    if known is not None:
+        return known
+    return await run_in_threadpool(_learn, ports, name, by_id=query.experiment_id is not None)
+
+
+def _learn(ports: Ports, name: str, *, by_id: bool) -> Servable:
+    with ports.database.read() as session:
+        model = models.resolve_experiment(session, name) if by_id else models.resolve_alias(session, name)
+    ports.predictor.learn(name, model)
+    return model
+
+
+async def _pixels(ports: Ports, request: Request, wanted: Range | None) -> tuple[Pixels, Range]:
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        files = await _files(ports, request)
+        return await run_in_threadpool(_from_files, ports, files), "0-255"
+    if kind not in {"application/json", *PICTURES}:
+        raise UnsupportedMediaType(
+            f"the body is {kind or 'of no Content-Type'}: send application/json, multipart/form-data, image/png, "
+            "image/jpeg or image/webp"
+        )
+    body = await request.body()
+    read = _from_json if kind == "application/json" else _from_picture
+    if len(body) >= LARGE_BODY:
+        return await run_in_threadpool(read, ports, body, wanted)
+    return read(ports, body, wanted)
+
+
+async def _files(ports: Ports, request: Request) -> list[bytes]:
+    async with request.form(max_files=ports.settings.max_images + 1, max_fields=8) as form:
+        unknown = sorted({name for name in form if name != "image"})
+        if unknown:
+            raise InvalidInput(f"there is no field {unknown[0]!r}: files go into the field image")
+        parts = form.getlist("image")
+        if not parts or not all(isinstance(part, UploadFile) for part in parts):
+            raise InvalidInput("the form needs at least one file in its field image", "/image")
+        return [await part.read() for part in parts if isinstance(part, UploadFile)]
+
+
+def _from_files(ports: Ports, files: list[bytes]) -> Pixels:
+    _check_count(ports, len(files))
+    return np.concatenate(
+        [_placed(data, ports.settings.max_image_pixels, f"/image/{i}") for i, data in enumerate(files)]
+    )
+
+
+def _placed(data: bytes, max_pixels: int, pointer: str) -> Pixels:
+    try:
+        return images.from_bytes(data, max_pixels=max_pixels)
+    except InvalidImage as error:
+        raise InvalidImage(str(error), pointer) from None
+
+
+def _from_picture(ports: Ports, body: bytes, _wanted: Range | None) -> tuple[Pixels, Range]:
+    return images.from_bytes(body, max_pixels=ports.settings.max_image_pixels), "0-255"
+
+
+def _from_json(ports: Ports, body: bytes, wanted: Range | None) -> tuple[Pixels, Range]:
+    try:
+        values = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is no valid JSON: {error}") from None
+    if not isinstance(values, dict) or len(values) != 1 or not values.keys() <= {"image", "images"}:
+        raise InvalidInput('the body is {"image": ...} or {"images": [...]}, and nothing else')
+    if "image" in values:
+        return _one(ports, values["image"], wanted, "/image")
+    return _many(ports, values["images"], wanted)
+
+
+def _one(ports: Ports, value: object, wanted: Range | None, pointer: str) -> tuple[Pixels, Range]:
+    if isinstance(value, str):
+        limit = ports.settings.max_image_pixels
+        return images.from_base64(value, max_pixels=limit, pointer=pointer), "0-255"
+    return images.from_numbers(value, many=False, wanted=wanted, pointer=pointer)
+
+
+def _many(ports: Ports, values: object, wanted: Range | None) -> tuple[Pixels, Range]:
+    if not isinstance(values, list) or not values:
+        raise InvalidInput("images is a list of at least one image", "/images")
+    _check_count(ports, len(values))
+    if not any(isinstance(value, str) for value in values):
+        return images.from_numbers(values, many=True, wanted=wanted, pointer="/images")
+    read = [_one(ports, value, wanted, f"/images/{i}") for i, value in enumerate(values)]
+    ranges = {found for value, (_, found) in zip(values, read, strict=True) if not isinstance(value, str)}
+    return np.concatenate([pixels for pixels, _ in read]), ranges.pop() if len(ranges) == 1 else "0-255"
+
+
+def _check_count(ports: Ports, count: int) -> None:
+    if count > ports.settings.max_images:
+        raise TooLarge(f"{count} images are too many for one request: at most {ports.settings.max_images}")
+
+
+def _answer(ports: Ports, model: Servable, pixels: Pixels, found: Range, explain: bool) -> bytes:
+    probabilities = ports.predictor.probabilities(model, pixels)
+    digits = probabilities.argmax(axis=1)
+    labels = LABELS[model.dataset]
+    predictions: list[dict[str, Any]] = [
+        {
+            "digit": digit,
+            "label": labels[digit],
+            "confidence": probabilities[row, digit],
+            "probabilities": probabilities[row],
+        }
+        for row, digit in enumerate(digits.tolist())
+    ]
+    if explain:
+        seen = np.rint(pixels).astype(np.int64).reshape(-1, 28, 28)
+        for prediction, grid in zip(predictions, seen, strict=True):
+            prediction["pixels"] = grid
+    answer = {"experiment_id": model.experiment_id, "range": found, "predictions": predictions}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

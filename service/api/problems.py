@@ -1,0 +1,171 @@
+"""Every error as RFC 9457 problem details, made by one handler. Nothing internal leaves the process."""
+
+import logging
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from service import errors
+
+__all__ = ["Problem", "install", "responses"]
+
+log = logging.getLogger("epochd.api")
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = "5"
+
+# The nearest class on an error's line of descent decides.
+STATUS: dict[type[errors.EpochdError], HTTPStatus] = {
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BlobMissing: HTTPStatus.GONE,
+}
+
+DESCRIPTIONS = {
+    404: "There is no such thing.",
+    409: "The request does not fit the present state.",
+    410: "The model's file is gone.",
+    413: "The body is too large.",
+    415: "The body's media type is not read here.",
+    422: "The request cannot be meant: `errors` says where and why.",
+    503: "Something the service needs is away; try again after `Retry-After`.",
+}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) to what is wrong; empty for the whole.")
+    message: str
+    location: str = Field(description="`body`, `query`, `path` or `header`.")
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str = Field(description="Stable name of the kind of problem.")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong, and what would be right.")
+    instance: str = Field(description="The path that was asked.")
+    error: str = Field(description="The same as `detail`, for Open Inference Protocol clients.")
+    errors: list[Fault] | None = Field(default=None, description="Each fault; on 422 only.")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of this app a problem."""
+    for kind in (errors.EpochdError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _handle)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with, for its `responses=`."""
+    return {
+        status: {
+            "description": DESCRIPTIONS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in sorted({*statuses, 422, 503})
+    }
+
+
+def _handle(request: Request, error: Exception) -> Response:
+    match error:
+        case errors.InvalidInput():
+            faults = [Fault(pointer=error.pointer, message=str(error), location="body")]
+            return _answer(request, _status(error), _name(error), str(error), faults=faults)
+        case errors.BlobCorrupt() | errors.BlobMissing():
+            log.error("%s", error)
+            return _answer(request, _status(error), _name(error), "the model's file is gone or damaged: retrain it")
+        case errors.EpochdError():
+            if error.__cause__ is not None:
+                log.warning("%s: %s", error, error.__cause__)
+            return _answer(request, _status(error), _name(error), str(error))
+        case RequestValidationError():
+            return _invalid(request, error.errors())
+        case HTTPException():
+            return _http(request, error)
+        case _:
+            log.error("unexpected error", exc_info=error)
+            detail = "an unexpected error; the service's log has the details"
+            return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
+
+
+def _http(request: Request, error: HTTPException) -> Response:
+    status = HTTPStatus(error.status_code)
+    detail = str(error.detail)
+    if status is HTTPStatus.NOT_FOUND:
+        detail = f"there is no {request.url.path}: GET /openapi.json lists what there is"
+    elif status is HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        detail = f"{request.method} is not possible here, but {allowed} is"
+    name = status.phrase.lower().replace(" ", "-")
+    return _answer(request, status, name, detail, headers=dict(error.headers or {}))
+
+
+def _invalid(request: Request, found: Sequence[Any]) -> Response:
+    faults = [_fault(fault) for fault in found]
+    detail = "; ".join(f"{fault.pointer or fault.location}: {fault.message}" for fault in faults)
+    if any(f["loc"][0] == "body" and isinstance(f.get("input"), bytes) for f in found):
+        detail = "the body must be JSON, sent as Content-Type: application/json"
+        return _answer(request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
+    return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", detail, faults=faults)
+
+
+def _fault(fault: dict[str, Any]) -> Fault:
+    location, *path = fault["loc"]
+    message = fault["msg"]
+    if fault["type"] == "json_invalid":
+        return Fault(pointer="", location="body", message=f"no valid JSON: {fault['ctx']['error']} at {path[0]}")
+    if fault["type"] == "extra_forbidden":
+        message = "there is no such field"
+    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+    return Fault(pointer=pointer, message=message[:1].lower() + message[1:], location=str(location))
+
+
+def _status(error: errors.EpochdError) -> HTTPStatus:
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _name(error: Exception) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()
+
+
+def _answer(
+    request: Request,
+    status: HTTPStatus,
+    name: str,
+    detail: str,
+    *,
+    faults: list[Fault] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    problem = Problem(
+        type=f"urn:epochd:problem:{name}",
+        title=name.replace("-", " ").capitalize(),
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        error=detail,
+        errors=faults,
+    )
+    headers = headers or {}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
+    )

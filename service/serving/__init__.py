@@ -1,0 +1,1 @@
+"""Answers from saved models with ONNX Runtime, without TensorFlow."""

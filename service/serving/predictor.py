@@ -1,0 +1,102 @@
+"""Probabilities from saved models, by ONNX Runtime. No TensorFlow, and no database for a model that is known."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from service.serving.images import Pixels
+
+__all__ = ["Predictor", "Servable"]
+
+
+class Servable(Protocol):
+    """What names a model and finds its file."""
+
+    @property
+    def experiment_id(self) -> str: ...  # noqa: D102
+    @property
+    def dataset(self) -> str: ...  # noqa: D102
+    @property
+    def onnx_sha256(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    model: Servable
+    until: float
+
+
+class Predictor:
+    """Answers from any model; keeps the sessions of the `capacity` used last. Safe to call from many threads."""
+
+    RESOLVE_SECONDS = 0.25
+    """How long a name is believed to mean the same model: an alias that moves is seen after this at the latest."""
+
+    def __init__(self, *, load: Callable[[str, str], bytes], capacity: int) -> None:
+        """Take `load(experiment_id, sha256)`, which reads an ONNX file and verifies it."""
+        self._load = load
+        self._capacity = capacity
+        self._sessions: OrderedDict[str, onnxruntime.InferenceSession] = OrderedDict()
+        self._resolved: dict[str, _Resolved] = {}
+        self._lock = threading.Lock()
+
+    def known(self, name: str) -> Servable | None:
+        """The model that a name was last found to mean, if that is recent enough and its session is ready."""
+        found = self._resolved.get(name)
+        if found is None or found.until < time.monotonic() or found.model.onnx_sha256 not in self._sessions:
+            return None
+        return found.model
+
+    def learn(self, name: str, model: Servable) -> None:
+        """Load the model where it is not ready, and remember for a moment that the name means it.
+
+        Raises:
+            BlobMissing, BlobCorrupt, Unavailable: its file cannot be had.
+
+        """
+        self._session(model)
+        with self._lock:
+            if len(self._resolved) > 10 * self._capacity:
+                self._resolved.clear()
+            self._resolved[name] = _Resolved(model, time.monotonic() + self.RESOLVE_SECONDS)
+
+    def forget(self, name: str) -> None:
+        """Ask again next time what the name means."""
+        self._resolved.pop(name, None)
+
+    def probabilities(self, model: Servable, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """The network's answer: float32 (n, 10) for pixels float32 (n, 784) of 0..255."""
+        session = self._session(model)
+        answer: list[Any] = session.run(None, {session.get_inputs()[0].name: pixels / np.float32(255)})
+        probabilities: npt.NDArray[np.float32] = answer[0]
+        return probabilities
+
+    def _session(self, model: Servable) -> onnxruntime.InferenceSession:
+        key = model.onnx_sha256
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is not None:
+                self._sessions.move_to_end(key)
+                return session
+        session = _open(self._load(model.experiment_id, key))
+        with self._lock:
+            self._sessions[key] = session
+            self._sessions.move_to_end(key)
+            while len(self._sessions) > self._capacity:
+                self._sessions.popitem(last=False)
+        return session
+
+
+def _open(onnx: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a network this small is slower on many
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
