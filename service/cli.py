@@ -1,0 +1,203 @@
+"""The command `epochd`: argument parsing and calls, nothing else."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from service.errors import EpochdError
+from service.settings import Settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="epochd",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Trains Keras models behind a REST API, and shows why depth hurts sigmoid and not ReLU.\n\n"
+    "Every setting can also be given as an EPOCHD_* environment variable.",
+)
+db = typer.Typer(no_args_is_help=True, help="Look after the database.")
+data = typer.Typer(no_args_is_help=True, help="Look after the datasets.")
+app.add_typer(db, name="db")
+app.add_typer(data, name="data")
+
+err = Console(stderr=True, highlight=False)
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder of database, blobs and datasets.  [default: epochd-data]")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.  [default: in the data folder]"),
+]
+Slots = Annotated[int | None, typer.Option(help="Experiments to train at once.  [default: cores, at most 4]")]
+
+
+def main() -> None:
+    """Run the command. A known error is one line on standard error and exit code 1."""
+    try:
+        app()
+    except EpochdError as error:
+        _fail(str(error))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"epochd {version('epochd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="The API alone; run workers elsewhere.")] = False,
+    slots: Slots = None,
+) -> None:
+    """Serve the API, with a worker in its own process, until Ctrl-C.
+
+    Example: epochd serve --port 9000 --slots 2
+    """
+    from service import main as composition
+
+    settings = _settings(host=host, port=port, data_dir=data_dir, database_url=database_url, slots=slots)
+    _log(settings)
+
+    def announce(url: str) -> None:
+        training = "no worker here" if no_worker else f"a worker trains {settings.slots} at once"
+        err.print(f"epochd is ready: {url}  docs: {url}/docs  ({training}; Ctrl-C stops)", soft_wrap=True)
+
+    composition.serve(settings, with_worker=not no_worker, announce=announce)
+
+
+@app.command()
+def worker(
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    slots: Slots = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+) -> None:
+    """Train queued experiments until Ctrl-C; running work is then given back with its checkpoint.
+
+    Example: epochd worker --database-url postgresql://epochd@db/epochd --slots 4
+    """
+    from service import main as composition
+
+    settings = _settings(data_dir=data_dir, database_url=database_url, slots=slots)
+    _log(settings)
+    composition.work(settings, until_stdin_closes=until_stdin_closes)
+
+
+@app.command()
+def demo(
+    data_dir: DataDir = None,
+    port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.")] = 0,
+) -> None:
+    """Train sigmoid and ReLU at depths 1, 2 and 3 through the REST API, compare them, and read a digit.
+
+    Example: epochd demo
+    """
+    from service import demo as demonstration
+
+    settings = _settings(data_dir=data_dir)
+    console = Console(highlight=False)
+    _fetch("mnist", settings, console)
+    demonstration.run(settings, console, port=port)
+
+
+@db.command()
+def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+    """Bring the database's schema up to this version.
+
+    Example: epochd db upgrade --database-url postgresql://epochd@db/epochd
+    """
+    from service import main as composition
+    from service.store import schema
+
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    with composition.open_database(settings) as database:
+        before = schema.current(database)
+        schema.upgrade(database)
+        after = schema.current(database)
+    typer.echo(
+        f"the database is at revision {after}" + (" already" if before == after else f", from {before or 'none'}")
+    )
+
+
+@data.command()
+def fetch(
+    dataset: Annotated[Literal["mnist", "fashion_mnist"], typer.Argument(help="Which dataset.")],
+    data_dir: DataDir = None,
+    path: Annotated[
+        Path | None, typer.Option(help="Take it from this .npz file or folder of IDX files, not from the network.")
+    ] = None,
+) -> None:
+    """Fetch a dataset and verify it by SHA-256.
+
+    Example: epochd data fetch mnist
+    """
+    settings = _settings(data_dir=data_dir, **({f"{dataset}_path": path} if path else {}))
+    _fetch(dataset, settings, Console(highlight=False))
+
+
+def _fetch(dataset: str, settings: Settings, console: Console) -> None:
+    from service import datasets
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(source: str, done: int, total: int | None) -> None:
+            if source not in tasks:
+                tasks[source] = bars.add_task(f"{dataset} from {source}", total=total)
+            bars.update(tasks[source], completed=done, total=total)
+
+        path = getattr(settings, f"{dataset}_path")
+        arrays = datasets.load(dataset, settings.datasets_dir, path=path, progress=show)
+    console.print(
+        f"{dataset}: {len(arrays.x_train):,} training and {len(arrays.x_test):,} test images, verified by SHA-256, "
+        f"in {settings.datasets_dir}",
+        soft_wrap=True,
+    )
+
+
+def _settings(**given: Any) -> Settings:  # noqa: ANN401 - options
+    """The environment's settings, with the options that were given on the command line over them."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        _fail("a setting cannot be used: " + "; ".join(faults))
+
+
+def _fail(message: str) -> NoReturn:
+    err.print(f"epochd: {message}", soft_wrap=True, markup=False)
+    raise SystemExit(1)
+
+
+def _log(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

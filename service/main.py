@@ -1,0 +1,213 @@
+"""The composition root: the only module that names engines, stores and settings together, and starts them."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service import datasets
+from service.api.app import create_app
+from service.api.deps import Ports
+from service.domain.experiment import DATASETS
+from service.engines.base import Engine
+from service.engines.local import LocalEngine
+from service.errors import EpochdError
+from service.serving.predictor import Predictor
+from service.settings import Settings
+from service.store import schema
+from service.store.blobs import Blobs
+from service.store.session import Database
+from service.worker import Worker
+
+__all__ = ["StartError", "create", "open_database", "open_ports", "serve", "work"]
+
+log = logging.getLogger("epochd")
+
+GRACEFUL_SECONDS = 3
+RESTART_SECONDS = 1.0
+
+
+class StartError(EpochdError):
+    """The service cannot start; the text says what to do."""
+
+
+def create(settings: Settings | None = None) -> FastAPI:
+    """The API as an ASGI app: `uvicorn --factory service.main:create`. Settings come from the environment."""
+    settings = settings or Settings()
+    return create_app(settings, lambda: open_ports(settings))
+
+
+@contextlib.contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The database, not yet migrated."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.resolved_database_url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextlib.contextmanager
+def open_ports(settings: Settings) -> Iterator[Ports]:
+    """What the API works through, with the database made where it is empty."""
+    with open_database(settings) as database:
+        schema.initialise(database)
+        blobs = Blobs(settings.resolved_blob_url)
+        predictor = Predictor(load=blobs.get, capacity=settings.model_cache)
+        yield Ports(settings=settings, database=database, blobs=blobs, predictor=predictor)
+
+
+def serve(settings: Settings, *, with_worker: bool, announce: Callable[[str], None]) -> None:
+    """Run the API until SIGINT or SIGTERM, with a worker in a process of its own. Leaves no process behind.
+
+    `announce` is called with the service's address once it answers.
+
+    Raises:
+        StartError: the port is taken, or the worker has nothing to train with.
+
+    """
+    if with_worker:
+        _require_trainer()
+    listener = _listen(settings.host, settings.port)
+    with open_database(settings) as database:
+        schema.initialise(database)
+    app = create(settings)
+    config = uvicorn.Config(
+        app, log_config=None, timeout_graceful_shutdown=GRACEFUL_SECONDS, log_level=settings.log_level
+    )
+    server = _Server(config, app, announce)
+    with listener, _worker_process(settings) if with_worker else contextlib.nullcontext():
+        server.run(sockets=[listener])
+
+
+def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
+    """Run a worker until SIGINT or SIGTERM, or until standard input closes: so it never outlives a parent.
+
+    Raises:
+        StartError: there is nothing to train with.
+
+    """
+    _require_trainer()
+    with open_database(settings) as database:
+        schema.initialise(database)
+        _import_datasets(settings)
+        worker = Worker(
+            database=database,
+            blobs=Blobs(settings.resolved_blob_url),
+            engine=_engine(settings),
+            settings=settings,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: worker.drain())
+        if until_stdin_closes:
+            threading.Thread(target=_drain_at_end_of_input, args=(worker,), daemon=True).start()
+        worker.run()
+
+
+def _engine(settings: Settings) -> Engine:
+    return LocalEngine(data_dir=settings.datasets_dir, stall_seconds=settings.stall_seconds)
+
+
+def _require_trainer() -> None:
+    if not LocalEngine.installed():
+        raise StartError(
+            "TensorFlow is not installed, so nothing can be trained here: pip install 'epochd[train]', "
+            "or run the API alone with --no-worker"
+        )
+
+
+def _import_datasets(settings: Settings) -> None:
+    """Take the datasets that the operator has as files. What is not given so is fetched when it is first needed."""
+    for name in DATASETS:
+        path = getattr(settings, f"{name}_path")
+        if path is not None:
+            datasets.load(name, settings.datasets_dir, path=path)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise StartError(f"cannot listen on {host} port {port}: {reason}. Try another --port") from None
+
+
+def _drain_at_end_of_input(worker: Worker) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+    worker.drain()
+
+
+class _Server(uvicorn.Server):
+    """Announces itself, and tells open event streams when it stops."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, announce: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets and self.started:
+            host, port = sockets[0].getsockname()[:2]
+            self._announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        ports: Ports | None = getattr(self._app.state, "ports", None)
+        if ports is not None:
+            ports.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+@contextlib.contextmanager
+def _worker_process(settings: Settings) -> Iterator[None]:
+    """A worker beside the API, started again when it dies. It holds our end of its standard input: when this
+    process is gone, however it went, the worker drains and ends.
+    """
+    stopping = threading.Event()
+    keeper = threading.Thread(target=_keep_worker, args=(settings, stopping), name="worker-keeper")
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
+
+
+def _keep_worker(settings: Settings, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "worker", "--until-stdin-closes"],
+            stdin=subprocess.PIPE,
+            env=os.environ | settings.as_environment(),
+        )
+        while process.poll() is None and not stopping.wait(0.2):
+            pass
+        if stopping.is_set():
+            _stop_worker(process, settings.drain_seconds)
+            return
+        log.error("the worker ended with exit code %s; starting another", process.returncode)
+        stopping.wait(RESTART_SECONDS)
+
+
+def _stop_worker(process: subprocess.Popen[bytes], drain_seconds: float) -> None:
+    assert process.stdin is not None  # noqa: S101 - a pipe
+    process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(drain_seconds + GRACEFUL_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
