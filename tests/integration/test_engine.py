@@ -1,0 +1,171 @@
+"""What every engine must do, shown on the local one with real trainer processes."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Failed, Job, Trained
+from service.domain.experiment import Spec
+from service.engines.base import Slot, TrainerDied
+from service.engines.local import LocalEngine
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Slot]:
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=30, trainer="tests.trainers")
+    with contextlib.closing(engine.slot()) as slot:
+        yield slot
+
+
+def job(name: str, *, epochs: int = 2, attempt: int = 1, resume: bytes | None = None) -> Job:
+    return Job(
+        experiment_id=name,
+        attempt=attempt,
+        spec=Spec(activation="relu", depth=1, epochs=epochs, name=name),
+        data_dir="unused",
+        checkpoint_seconds=5,
+        resume=resume,
+    )
+
+
+def trainers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE and "service.engines.trainer" in child.cmdline()
+    ]
+
+
+def kinds(events: list[Event]) -> list[type]:
+    return [type(event) for event in events]
+
+
+def test_events_come_in_order_with_their_bytes_whole(slot: Slot) -> None:
+    slot.warm_up()
+    events = list(slot.train(job("counts")))
+    assert kinds(events) == [EpochEnd, Alive, EpochEnd, Alive, Trained]
+    assert isinstance(events[0], EpochEnd)
+    assert events[0].metrics.gradient_norms == (0.1, 0.2)
+    assert isinstance(events[-1], Trained)
+    assert events[-1].onnx == bytes(range(256)) * 100
+
+
+def test_one_warm_trainer_does_one_job_after_another(slot: Slot) -> None:
+    slot.warm_up()
+    (before,) = trainers()
+    for _ in range(3):
+        list(slot.train(job("counts")))
+        slot.warm_up()
+    assert trainers() == [before]
+
+
+def test_a_job_begins_after_the_epoch_it_resumes_from(slot: Slot) -> None:
+    events = list(slot.train(job("counts", epochs=5, resume=b"3")))
+    assert [event.metrics.epoch for event in events if isinstance(event, EpochEnd)] == [4, 5]
+
+
+def test_stop_ends_a_job_with_a_checkpoint_and_keeps_the_trainer(slot: Slot) -> None:
+    slot.warm_up()
+    (before,) = trainers()
+    events = []
+    for event in slot.train(job("waits")):
+        events.append(event)
+        slot.stop()
+    assert kinds(events) == [EpochEnd, Checkpoint]
+    slot.stop()  # nothing is under way: the next job must not feel it
+    assert kinds(list(slot.train(job("counts"))))[-1] is Trained
+    assert trainers() == [before]
+
+
+@pytest.mark.parametrize("name", ["deaf", "waits"])
+def test_kill_ends_a_job_at_once(slot: Slot, name: str) -> None:
+    def train() -> None:
+        for _ in slot.train(job(name)):
+            slot.kill()
+
+    with pytest.raises(TrainerDied, match="signal 9"):
+        train()
+    assert trainers() == []
+
+
+def test_a_trainer_that_dies_is_told_and_another_is_started(slot: Slot) -> None:
+    with pytest.raises(TrainerDied, match="signal 9"):
+        list(slot.train(job("dies")))
+    assert kinds(list(slot.train(job("counts"))))[-1] is Trained
+
+
+def test_a_trainer_that_says_nothing_for_too_long_is_killed(tmp_path: Path) -> None:
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=0.2, trainer="tests.trainers")
+    with contextlib.closing(engine.slot()) as slot, pytest.raises(TrainerDied, match=r"nothing for 0\.2 s"):
+        list(slot.train(job("deaf")))
+    assert trainers() == []
+
+
+def test_a_known_failure_has_its_code(slot: Slot) -> None:
+    events = list(slot.train(job("diverges")))
+    assert events[-1] == Failed(code="training_diverged", message="the loss became nan in epoch 1")
+
+
+def test_an_unexpected_failure_leaks_nothing_and_the_trainer_lives_on(slot: Slot) -> None:
+    last = list(slot.train(job("raises")))[-1]
+    assert isinstance(last, Failed)
+    assert last.code == "internal"
+    assert "secret" not in last.message
+    assert kinds(list(slot.train(job("counts"))))[-1] is Trained
+
+
+def test_events_nobody_wants_do_not_reach_the_next_job(slot: Slot) -> None:
+    with contextlib.closing(slot.train(job("counts", epochs=50))) as events:
+        next(events)
+    events = slot.train(job("counts", epochs=1))
+    assert kinds(list(events)) == [EpochEnd, Alive, Trained]
+
+
+def test_a_trainer_that_cannot_start_is_told(tmp_path: Path) -> None:
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=30, trainer="tests.no_such_module")
+    with contextlib.closing(engine.slot()) as slot, pytest.raises(TrainerDied, match="exit code 1"):
+        slot.warm_up()
+
+
+def test_close_leaves_no_process(slot: Slot) -> None:
+    slot.warm_up()
+    assert len(trainers()) == 1
+    slot.close()
+    assert trainers() == []
+
+
+def test_a_trainer_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from service.engines.local import LocalEngine\n"
+        "slot = LocalEngine(data_dir=pathlib.Path('.'), stall_seconds=30, trainer='tests.trainers').slot()\n"
+        "slot.warm_up()\n"
+        "print('warm', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdin is not None
+    assert parent.stdout.readline() == b"warm\n"
+    (child,) = trainers()
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=30)
+    parent.stdin.close()
+    parent.stdout.close()
+
+
+def test_stop_may_come_at_any_moment(slot: Slot) -> None:
+    slot.warm_up()
+    for _ in range(20):
+        stopper = threading.Thread(target=slot.stop)
+        stopper.start()
+        events = list(slot.train(job("counts", epochs=3)))
+        stopper.join()
+        assert kinds(events)[-1] in {Trained, Checkpoint}

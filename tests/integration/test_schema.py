@@ -1,0 +1,67 @@
+"""The migrations, on SQLite and PostgreSQL."""
+
+import threading
+import warnings
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from service.errors import SchemaOutOfDate
+from service.store import schema
+from service.store.session import Database
+from service.store.tables import Base
+
+
+@pytest.fixture
+def empty(database_url: str):
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def test_up_down_and_up_again(empty: Database) -> None:
+    assert schema.current(empty) is None
+    schema.upgrade(empty)
+    assert schema.current(empty) == schema.head()
+    schema.downgrade(empty, "base")
+    assert schema.current(empty) is None
+    assert inspect(empty.engine).get_table_names() == ["alembic_version"]
+    schema.upgrade(empty)
+    assert schema.current(empty) == schema.head()
+
+
+def test_migrations_give_the_tables_that_the_code_declares(empty: Database) -> None:
+    schema.upgrade(empty)
+    with empty.engine.connect() as connection, warnings.catch_warnings():
+        warnings.simplefilter("error")  # an index that cannot be compared would hide a difference
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_an_empty_database_is_initialised_once_by_many_at_a_time(empty: Database) -> None:
+    faults: list[Exception] = []
+
+    def initialise() -> None:
+        try:
+            schema.initialise(empty)
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=initialise) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert schema.current(empty) == schema.head()
+
+
+def test_an_older_postgresql_schema_is_left_to_its_operator(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(postgres_url)
+    schema.upgrade(database)
+    monkeypatch.setattr(schema, "head", lambda: "9999")
+    with pytest.raises(SchemaOutOfDate, match="epochd db upgrade"):
+        schema.initialise(database)
+    database.close()

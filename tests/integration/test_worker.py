@@ -1,0 +1,181 @@
+"""The worker on real databases with real trainer processes that behave as they are told."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.domain.experiment import Experiment, Metrics, Spec, Status
+from service.engines.local import LocalEngine
+from service.settings import Settings
+from service.store import experiments, models
+from service.store.blobs import Blobs
+from service.store.session import Database
+from service.store.tables import ExperimentRow
+from service.worker import Worker
+from tests.integration.test_engine import trainers
+
+DEADLINE_SECONDS = 60
+
+
+class Running:
+    """A worker in a thread, and what a test wants to know of its database."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.settings = Settings(
+            data_dir=folder, slots=2, poll_seconds=0.02, cancel_grace_seconds=0.3, drain_seconds=5, lease_seconds=5
+        )
+        self.blobs = Blobs(self.settings.resolved_blob_url)
+        self.worker = self._worker()
+        self.thread = threading.Thread(target=self.worker.run)
+        self.thread.start()
+
+    def _worker(self) -> Worker:
+        engine = LocalEngine(data_dir=self.settings.data_dir, stall_seconds=30, trainer="tests.trainers")
+        return Worker(database=self.database, blobs=self.blobs, engine=engine, settings=self.settings)
+
+    def stop(self) -> None:
+        self.worker.drain()
+        self.thread.join(DEADLINE_SECONDS)
+        assert not self.thread.is_alive()
+
+    def add(self, name: str, *, epochs: int = 3) -> str:
+        with self.database.write() as session:
+            return experiments.create(session, Spec(activation="relu", depth=1, epochs=epochs, name=name)).id
+
+    def get(self, experiment_id: str) -> Experiment:
+        with self.database.read() as session:
+            return experiments.get(session, experiment_id)
+
+    def metrics(self, experiment_id: str) -> Metrics:
+        with self.database.read() as session:
+            return experiments.metrics(session, experiment_id)
+
+    def until(self, experiment_id: str, wanted: Callable[[Experiment], bool]) -> Experiment:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not wanted(found := self.get(experiment_id)):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.01)
+        return found
+
+    def ended(self, experiment_id: str) -> Experiment:
+        return self.until(experiment_id, lambda experiment: experiment.status.terminal)
+
+    def trains(self, experiment_id: str) -> Experiment:
+        return self.until(experiment_id, lambda experiment: experiment.progress.epoch > 0)
+
+    def cancel(self, experiment_id: str) -> Experiment:
+        with self.database.write() as session:
+            return experiments.cancel(session, experiment_id)
+
+
+@pytest.fixture
+def running(database: Database, tmp_path: Path) -> Iterator[Running]:
+    running = Running(database, tmp_path / "data")
+    yield running
+    running.stop()
+    assert trainers() == []
+
+
+def test_an_experiment_is_trained_and_its_files_are_stored(running: Running) -> None:
+    found = running.ended(running.add("counts"))
+    assert found.status is Status.SUCCEEDED
+    assert found.result is not None
+    assert found.result.computation_seconds == pytest.approx(3 * 0.25 + 0.125)
+    assert [epoch.epoch for epoch in running.metrics(found.id).epochs] == [1, 2, 3]
+    assert found.model is not None
+    onnx = running.blobs.get(found.id, found.model.formats["onnx"].sha256)
+    assert onnx == bytes(range(256)) * 100
+    with running.database.read() as session:
+        assert models.resolve_alias(session, "best").experiment_id == found.id
+
+
+def test_many_experiments_each_end_once(running: Running) -> None:
+    ids = [running.add("counts", epochs=2) for _ in range(20)]
+    for experiment_id in ids:
+        found = running.ended(experiment_id)
+        assert (found.status, found.attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_a_cancel_stops_a_trainer_that_heeds_it_and_keeps_its_metrics(running: Running) -> None:
+    experiment_id = running.add("waits")
+    running.trains(experiment_id)
+    (before, other) = sorted(trainers(), key=lambda process: process.pid)
+    assert running.cancel(experiment_id).status is Status.CANCELLING
+    assert running.ended(experiment_id).status is Status.CANCELLED
+    assert len(running.metrics(experiment_id).epochs) == 1
+    assert {before, other} == set(trainers())
+
+
+def test_a_cancel_kills_a_trainer_that_does_not_heed_it(running: Running) -> None:
+    experiment_id = running.add("deaf")
+    running.trains(experiment_id)
+    running.cancel(experiment_id)
+    assert running.ended(experiment_id).status is Status.CANCELLED
+    assert running.ended(running.add("counts")).status is Status.SUCCEEDED
+
+
+def test_a_trainer_that_dies_is_replaced_and_training_resumes_from_the_checkpoint(running: Running) -> None:
+    found = running.ended(running.add("dies once"))
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
+    assert [epoch.epoch for epoch in running.metrics(found.id).epochs] == [1, 2, 3]
+    with running.database.read() as session:
+        reasons = [event.data.get("reason") for event in experiments.events_after(session, found.id, 0)]
+    assert "the trainer ended by signal 9" in reasons
+
+
+def test_poison_work_fails_in_the_end_and_holds_up_nobody(running: Running) -> None:
+    poison = running.add("dies")
+    fine = running.add("counts")
+    assert running.ended(fine).status is Status.SUCCEEDED
+    found = running.ended(poison)
+    assert (found.status, found.attempt) == (Status.FAILED, 3)
+    assert found.error is not None
+    assert found.error.code == "attempts_exhausted"
+
+
+def test_divergence_fails_at_once_with_the_epoch(running: Running) -> None:
+    found = running.ended(running.add("diverges"))
+    assert (found.status, found.attempt) == (Status.FAILED, 1)
+    assert found.error is not None
+    assert (found.error.code, found.error.message) == ("training_diverged", "the loss became nan in epoch 1")
+
+
+def test_a_worker_that_lost_its_lease_stops_its_trainer_and_writes_nothing(running: Running) -> None:
+    experiment_id = running.add("waits")
+    running.trains(experiment_id)
+    with running.database.write() as session:
+        session.query(ExperimentRow).filter_by(id=experiment_id).update(
+            {"owner": "another", "attempt": 7}, synchronize_session=False
+        )
+    assert running.ended(running.add("counts")).status is Status.SUCCEEDED
+    found = running.get(experiment_id)
+    assert (found.status, found.attempt) == (Status.RUNNING, 7)
+
+
+@pytest.mark.parametrize("name", ["waits", "deaf"])
+def test_draining_gives_work_back_and_another_worker_goes_on_at_once(
+    database: Database, tmp_path: Path, name: str
+) -> None:
+    first = Running(database, tmp_path / "data")
+    experiment_id = first.add(name, epochs=2)
+    first.trains(experiment_id)
+    first.settings = first.settings.model_copy(update={"drain_seconds": 0.5})
+    first.worker._settings = first.settings
+    first.stop()
+    assert trainers() == []
+    found = first.get(experiment_id)
+    assert found.status is Status.QUEUED
+    assert found.progress.epoch == 1
+    with database.write() as session:
+        row = session.get_one(ExperimentRow, experiment_id)
+        assert (row.checkpoint_epoch == 1) == (name == "waits")
+        row.spec = row.spec | {"name": "counts"}
+    second = Running(database, tmp_path / "data")
+    found = second.ended(experiment_id)
+    second.stop()
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
+    assert [epoch.epoch for epoch in second.metrics(experiment_id).epochs] == [1, 2]
