@@ -42,6 +42,8 @@ def main() -> None:
         app()
     except EpochdError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as a shell reports a process that ended by Ctrl-C
 
 
 def _version(wanted: bool) -> None:

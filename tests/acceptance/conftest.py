@@ -1,0 +1,105 @@
+"""The installed command, as an operator starts it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+EPOCHD = str(Path(sys.executable).with_name("epochd"))
+DEADLINE_SECONDS = 120
+
+
+class Service:
+    """A running `epochd serve`."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, banner: str) -> None:
+        self.process = process
+        self.url = url
+        self.banner = banner
+        self.http = httpx.Client(base_url=url, timeout=30)
+
+    def processes(self) -> list[psutil.Process]:
+        """The service's process and every one below it."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def create(self, **spec: object) -> dict[str, Any]:
+        response = self.http.post("/experiments", json=spec)
+        assert response.status_code == 202, response.text
+        body: dict[str, Any] = response.json()
+        return body
+
+    def get(self, experiment_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = self.http.get(f"/experiments/{experiment_id}").raise_for_status().json()
+        return body
+
+    def metrics(self, experiment_id: str) -> dict[str, Any]:
+        body: dict[str, Any] = self.http.get(f"/experiments/{experiment_id}/metrics").raise_for_status().json()
+        return body
+
+    def until(self, experiment_id: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not wanted(found := self.get(experiment_id)):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+        return found
+
+    def succeeded(self, experiment_id: str) -> dict[str, Any]:
+        found = self.until(experiment_id, lambda body: body["finished_at"] is not None)
+        assert found["status"] == "succeeded", found
+        return found
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal as a terminal does, to the whole group; return the exit code."""
+        os.killpg(self.process.pid, number)
+        return self.process.wait(DEADLINE_SECONDS)
+
+
+@contextlib.contextmanager
+def serving(data_dir: Path, *options: str, **environment: str) -> Iterator[Service]:
+    """`epochd serve` on a free port, in a process group of its own."""
+    process = subprocess.Popen(
+        [EPOCHD, "serve", "--port", "0", "--data-dir", str(data_dir), *options],
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"EPOCHD_LOG_LEVEL": "warning"} | environment,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    banner = ""
+    for line in process.stderr:
+        banner += line
+        if "epochd is ready" in line:
+            break
+    assert "http://" in banner, banner
+    url = next(word for word in banner.split() if word.startswith("http://"))
+    service = Service(process, url, banner)
+    try:
+        with service.http:
+            yield service
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(DEADLINE_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.stderr.close()
+
+
+@pytest.fixture
+def service(data_dir: Path, database_url: str) -> Iterator[Service]:
+    """A service with a worker, on SQLite and on PostgreSQL."""
+    with serving(data_dir, "--database-url", database_url) as service:
+        yield service
