@@ -11,7 +11,8 @@ __all__ = ["Settings"]
 
 
 def _default_slots() -> int:
-    return min(4, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores)
 
 
 class Settings(BaseSettings):

@@ -151,14 +151,17 @@ class Worker:
             while not self._draining.is_set():
                 try:
                     slot.warm_up()
+                    claimed = self._next_claim()
                 except TrainerDied as error:
                     if not self._draining.is_set():
                         log.error("no trainer: %s; trying again", error)  # noqa: TRY400 - it says all
                     self._draining.wait(RETRY_SECONDS)
-                    continue
-                claimed = self._next_claim()
-                if claimed is not None:
-                    self._attempt(claimed, slot)
+                except Exception:  # a slot that ends would never be missed
+                    log.exception("a slot met an unexpected error; trying again")
+                    self._draining.wait(RETRY_SECONDS)
+                else:
+                    if claimed is not None:
+                        self._attempt(claimed, slot)
         finally:
             slot.close()
 

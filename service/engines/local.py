@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -102,6 +103,12 @@ class _LocalSlot:
             child.close()
 
 
+def _environment() -> dict[str, str]:
+    """What a trainer may know: not how to reach the database or the blobs."""
+    secret = ("EPOCHD_", "PG", "AWS_", "AZURE_", "GOOGLE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+
+
 class _Child:
     """One trainer process and the connection to it."""
 
@@ -111,6 +118,7 @@ class _Child:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-m", "service.engines.trainer", str(theirs.fileno()), trainer, data_dir],
                 pass_fds=[theirs.fileno()],
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
             )
         self._connection = Connection(ours.detach())

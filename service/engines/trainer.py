@@ -4,6 +4,7 @@ Run as `python -m service.engines.trainer FD MODULE DATA_DIR`. It ends when its 
 connection closes then, whatever killed it.
 """
 
+import contextlib
 import importlib
 import logging
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from service.domain.events import Failed, Job
@@ -31,9 +33,10 @@ def main(argv: list[str]) -> None:
     jobs: queue.Queue[tuple[Job, threading.Event]] = queue.Queue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
 
-    training = importlib.import_module(module)
     try:
-        training.warm_up(data_dir)
+        with _native_libraries_silenced():
+            training = importlib.import_module(module)
+            training.warm_up(data_dir)
     except DatasetUnavailable as error:
         log.warning("%s. Experiments will fail until it is there: epochd data fetch mnist", error)
     send(connection, Ready())
@@ -41,6 +44,21 @@ def main(argv: list[str]) -> None:
         job, stop = jobs.get()
         _train(training.train, connection, job, stop)
         send(connection, Ended())
+
+
+@contextlib.contextmanager
+def _native_libraries_silenced() -> Iterator[None]:
+    """TensorFlow's C++ greets on standard error before any setting of its log level counts. What Python raises is
+    shown all the same, once the block has ended.
+    """
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _listen(connection: Connection, jobs: queue.Queue[tuple[Job, threading.Event]]) -> None:

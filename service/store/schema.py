@@ -35,13 +35,14 @@ def head() -> str:
 
 def current(database: Database) -> str | None:
     """The database's revision, or None for an empty database."""
-    with database.engine.connect() as connection:
+    with database.read() as session:
+        connection = session.connection()
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Migrate up. Safe to call from many processes at once: one does it, the others wait and find it done."""
-    with database.engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+    with database.connection() as connection:
         _lock(connection)
         config = _config()
         config.attributes["connection"] = connection
@@ -50,7 +51,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 def downgrade(database: Database, revision: str) -> None:
     """Migrate down to a revision, or to `base`, which drops everything."""
-    with database.engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+    with database.connection() as connection:
         _lock(connection)
         config = _config()
         config.attributes["connection"] = connection

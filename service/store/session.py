@@ -64,6 +64,17 @@ class Database:
         with _translated(), self._write() as session, session.begin():
             yield session
 
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A bare connection in a transaction that may write, for migrations.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+
+        """
+        with _translated(), self.engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+            yield connection
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -74,7 +85,16 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
-        raise Unavailable("the database cannot be reached") from error
+        raise Unavailable(f"the database cannot be used now: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The kind of fault, without the SQL, the address or the password that the driver's own text may hold."""
+    if "locked" in str(error):
+        return "it is locked"
+    if "readonly" in str(error):
+        return "it cannot be written"
+    return "it cannot be reached"
 
 
 def _normalised(url: str) -> URL:

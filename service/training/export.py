@@ -63,11 +63,11 @@ def _exportable(layer: keras.Layer) -> keras.Layer:
 def _quiet() -> Iterator[None]:
     """Hide what tf2onnx prints and warns about its own use of NumPy."""
     logger = logging.getLogger("tf2onnx")
-    level, logger.disabled = logger.level, True
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = False
         logger.setLevel(level)

@@ -169,3 +169,12 @@ def test_stop_may_come_at_any_moment(slot: Slot) -> None:
         events = list(slot.train(job("counts", epochs=3)))
         stopper.join()
         assert kinds(events)[-1] in {Trained, Checkpoint}
+
+
+def test_a_trainer_holds_no_credentials(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {"EPOCHD_DATABASE_URL": "postgresql://a:b@c/d", "PGPASSWORD": "b", "AWS_SECRET_ACCESS_KEY": "e"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    slot.warm_up()
+    (trainer,) = trainers()
+    assert not secrets.keys() & trainer.environ().keys()

@@ -132,7 +132,12 @@ def test_epochs_become_metrics_and_events_and_infinity_becomes_null(database: Da
     assert metrics.epochs[1].gradient_norms == (0.1, None)
     assert metrics.computation_seconds == pytest.approx(0.5)
     assert read(database, created.id).progress.epoch == 2
-    assert events(database, created.id) == [(1, "status", "queued"), (2, "status", "running"), (3, "epoch", 1), (4, "epoch", 2)]  # fmt: skip
+    assert events(database, created.id) == [
+        (1, "status", "queued"),
+        (2, "status", "running"),
+        (3, "epoch", 1),
+        (4, "epoch", 2),
+    ]
 
 
 def test_an_epoch_that_is_repeated_after_a_resume_is_recorded_once(database: Database) -> None:
@@ -196,9 +201,8 @@ def test_an_expired_lease_goes_back_to_the_queue_and_resumes_from_its_checkpoint
 def test_a_heartbeat_keeps_the_lease_and_tells_what_is_lost(database: Database) -> None:
     created = add(database)
     mine = claimed(database)
-    expired = {"lease_expires_at": database_now(-1)}
     with database.write() as session:
-        session.query(ExperimentRow).update(expired, synchronize_session=False)
+        session.query(ExperimentRow).update({"lease_expires_at": database_now(-1)}, synchronize_session=False)
         found = queue.heartbeat(session, owner="one", experiment_ids=[created.id, "gone"], lease_seconds=60)
         assert found == {(mine.experiment_id, 1): Status.RUNNING}
         assert queue.release_expired(session, max_attempts=3) == 0

@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
-from service.errors import SchemaOutOfDate
+from service.errors import SchemaOutOfDate, Unavailable
 from service.store import schema
 from service.store.session import Database
 from service.store.tables import Base
@@ -46,7 +46,7 @@ def test_an_empty_database_is_initialised_once_by_many_at_a_time(empty: Database
     def initialise() -> None:
         try:
             schema.initialise(empty)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
             faults.append(error)
 
     threads = [threading.Thread(target=initialise) for _ in range(4)]
@@ -64,4 +64,14 @@ def test_an_older_postgresql_schema_is_left_to_its_operator(postgres_url: str, m
     monkeypatch.setattr(schema, "head", lambda: "9999")
     with pytest.raises(SchemaOutOfDate, match="epochd db upgrade"):
         schema.initialise(database)
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody:hush@127.0.0.1:1/none", "sqlite:////proc/no/such/folder.sqlite3"])
+def test_a_database_that_cannot_be_reached_is_unavailable_and_tells_no_secret(url: str) -> None:
+    database = Database(url)
+    for act in (schema.current, schema.upgrade, schema.initialise, schema.require_current):
+        with pytest.raises(Unavailable) as caught:
+            act(database)
+        assert "hush" not in str(caught.value)
     database.close()

@@ -218,6 +218,6 @@ def test_sigmoids_gradient_vanishes_with_depth_and_relus_does_not(tf, mnist_dir:
         (metrics,) = epochs_of(train(tf, mnist_dir, spec(activation=activation, depth=4, epochs=1)))
         norms = metrics["gradient_norms"]
         assert isinstance(norms, tuple)
-        return norms[0] / norms[-1]
+        return float(norms[0] / norms[-1])
 
     assert ratio("sigmoid") < 0.1 < ratio("relu")
