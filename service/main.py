@@ -48,8 +48,15 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 @contextlib.contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """The database, not yet migrated."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """The database, not yet migrated.
+
+    Raises:
+        StartError: the data folder cannot be made.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"the data folder {settings.data_dir} cannot be made: {error.strerror}") from None
     database = Database(settings.resolved_database_url)
     try:
         yield database

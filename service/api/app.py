@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse
 
 from service.api import events, experiments, health, models, predict, problems
 from service.api.deps import Ports
@@ -37,7 +37,8 @@ TAGS = [
     {"name": "health", "description": "Probes."},
 ]
 
-ASSETS = Path(fastapi_offline.__file__).parent / "static"
+DOCS_ASSETS = Path(fastapi_offline.__file__).parent / "static"
+WEB = Path(__file__).parents[1] / "web"
 
 
 def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManager[Ports]]) -> FastAPI:
@@ -69,12 +70,13 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The documentation, with every asset from this origin: it works without the internet."""
-    app.mount("/assets/docs", StaticFiles(directory=ASSETS), name="docs-assets")
+    """The page and the documentation, with every asset from this origin: they work without the internet."""
+    app.mount("/assets/docs", StaticFiles(directory=DOCS_ASSETS), name="docs-assets")
+    app.mount("/assets/web", StaticFiles(directory=WEB), name="web-assets")
 
     @app.get("/", include_in_schema=False)
-    async def root() -> Response:
-        return RedirectResponse("/docs")
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

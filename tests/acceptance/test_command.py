@@ -1,0 +1,121 @@
+"""The installed command: help, errors, the database, the datasets, the demonstration."""
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service import datasets
+from service.store import schema
+from service.store.session import Database
+from tests.acceptance.conftest import EPOCHD
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [EPOCHD, *arguments],
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def fails(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """One clear line on standard error, and no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def test_version_and_help_name_every_command(tmp_path: Path) -> None:
+    assert re.fullmatch(r"epochd \d+\.\d+\.\d+\n", run("--version", cwd=tmp_path).stdout)
+    text = run("--help", cwd=tmp_path).stdout
+    assert all(command in text for command in ("serve", "worker", "demo", "db", "data"))
+
+
+@pytest.mark.parametrize("command", [["serve"], ["worker"], ["demo"], ["db", "upgrade"], ["data", "fetch"]])
+def test_every_command_has_help_with_an_example(tmp_path: Path, command: list[str]) -> None:
+    done = run(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Example: epochd" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_db_upgrade_makes_the_schema_and_then_finds_it(tmp_path: Path, database_url: str) -> None:
+    first = run("db", "upgrade", "--database-url", database_url, cwd=tmp_path)
+    assert first.stdout == f"the database is at revision {schema.head()}, from none\n", first.stderr
+    again = run("db", "upgrade", "--database-url", database_url, cwd=tmp_path)
+    assert again.stdout == f"the database is at revision {schema.head()} already\n"
+    database = Database(database_url)
+    assert schema.current(database) == schema.head()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--port", "99999"], "port"),
+        (["serve", "--slots", "0"], "slots"),
+        (["serve", "--database-url", "mysql://x"], "postgresql://"),
+        (["serve", "--database-url", "sqlite://"], "sqlite:///path"),
+        (["db", "upgrade", "--database-url", "postgresql://u:hush@127.0.0.1:1/x"], "cannot be reached"),
+        (["worker", "--database-url", "postgresql://u:hush@127.0.0.1:1/x"], "cannot be reached"),
+        (["data", "fetch", "mnist", "--path", "no-such-file.npz"], "no such file"),
+        (["serve", "--data-dir", "/proc/nowhere"], "/proc/nowhere"),
+        (["data", "fetch", "mnist", "--data-dir", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+    line = fails(run(*arguments, cwd=tmp_path))
+    assert said in line
+    assert "hush" not in line
+
+
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    assert "lease_seconds" in fails(run("serve", cwd=tmp_path, EPOCHD_LEASE_SECONDS="soon"))
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = fails(run("serve", "--no-worker", "--port", port, cwd=tmp_path))
+    assert f"port {port}" in line
+    assert "--port" in line
+
+
+def test_data_fetch_takes_a_file_and_verifies_it(tmp_path: Path, mnist: datasets.Arrays) -> None:
+    arrays = {name: getattr(mnist, name) for name in ("x_train", "y_train", "x_test", "y_test")}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    done = run("data", "fetch", "mnist", "--path", "mine.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "60,000 training and 10,000 test images, verified by SHA-256" in done.stdout
+    assert (tmp_path / "epochd-data" / "datasets" / "mnist.npz").is_file()
+    arrays["y_test"] = np.roll(arrays["y_test"], 1)
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    line = fails(run("data", "fetch", "mnist", "--path", "wrong.npz", "--data-dir", "other", cwd=tmp_path))
+    assert "SHA-256" in line
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+def test_the_demonstration_answers_the_articles_question(data_dir: Path) -> None:
+    done = run("demo", "--data-dir", str(data_dir), cwd=data_dir)
+    assert done.returncode == 0, done.stderr
+    found = {
+        (activation, int(depth)): float(accuracy)
+        for activation, depth, accuracy in re.findall(r"(sigmoid|relu)\W+(\d)\W+(0\.\d{4}) \(", done.stdout)
+    }
+    assert len(found) == 6
+    assert found["relu", 3] > 0.915
+    assert found["sigmoid", 1] > found["sigmoid", 2] > found["sigmoid", 3]
+    assert "The best model answers 7 with confidence 0.9" in done.stdout
+    assert (data_dir / "epochd.sqlite3").is_file()
