@@ -1,6 +1,9 @@
 """The command `epochd`: argument parsing and calls, nothing else."""
 
+import difflib
 import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -28,12 +31,16 @@ app.add_typer(data, name="data")
 
 err = Console(stderr=True, highlight=False)
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of database, blobs and datasets.  [default: epochd-data]")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of database, blobs and datasets.", show_default="./epochd-data")
+]
 DatabaseUrl = Annotated[
     str | None,
-    typer.Option(help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.  [default: in the data folder]"),
+    typer.Option(
+        help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.", show_default="SQLite in the data folder"
+    ),
 ]
-Slots = Annotated[int | None, typer.Option(help="Experiments to train at once.  [default: cores, at most 4]")]
+Slots = Annotated[int | None, typer.Option(help="Experiments to train at once.", show_default="cores, at most 4")]
 
 
 def main() -> None:
@@ -63,8 +70,8 @@ def _root(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="The API alone; run workers elsewhere.")] = False,
@@ -115,10 +122,10 @@ def demo(
     """
     from service import demo as demonstration
 
-    settings = _settings(data_dir=data_dir)
+    settings = _settings(data_dir=data_dir, port=port)
     console = Console(highlight=False)
     _fetch("mnist", settings, console)
-    demonstration.run(settings, console, port=port)
+    demonstration.run(settings, console)
 
 
 @db.command()
@@ -179,6 +186,7 @@ def _fetch(dataset: str, settings: Settings, console: Console) -> None:
 
 def _settings(**given: Any) -> Settings:  # noqa: ANN401 - options
     """The environment's settings, with the options that were given on the command line over them."""
+    _warn_of_unknown(os.environ)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -187,6 +195,15 @@ def _settings(**given: Any) -> Settings:  # noqa: ANN401 - options
             for fault in error.errors(include_input=False, include_url=False)
         )
         _fail("a setting cannot be used: " + "; ".join(faults))
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    known = {f"EPOCHD_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(environment):
+        if name.upper().startswith("EPOCHD_") and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            err.print(f"epochd: {name} is no setting and does nothing{hint}", soft_wrap=True, markup=False)
 
 
 def _fail(message: str) -> NoReturn:

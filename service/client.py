@@ -48,7 +48,6 @@ class Client:
 
         Raises:
             ApiError: the service refused it.
-
         """
         return self._experiment(self._send("POST", "/experiments", json=spec.model_dump(mode="json")))
 
@@ -57,7 +56,6 @@ class Client:
 
         Raises:
             ApiError: there is none with this id.
-
         """
         return self._experiment(self._send("GET", f"/experiments/{experiment_id}"))
 
@@ -66,7 +64,6 @@ class Client:
 
         Raises:
             ApiError: there is no such experiment.
-
         """
         answer = self._send("GET", f"/experiments/{experiment_id}/metrics", params={"after_epoch": after_epoch})
         return Metrics.model_validate(answer)
@@ -76,7 +73,6 @@ class Client:
 
         Raises:
             ApiError: the picture cannot be read, or there is no model.
-
         """
         params = {"experiment_id": experiment_id} if experiment_id else {}
         return self._send("POST", "/predict", params=params, content=picture, headers={"Content-Type": media_type})

@@ -42,15 +42,14 @@ class DemoError(EpochdError):
     """The demonstration could not go on."""
 
 
-def run(settings: Settings, console: Console, *, port: int) -> None:
+def run(settings: Settings, console: Console) -> None:
     """Start the service, train, compare, predict, and stop the service.
 
     Raises:
         DemoError: the service does not start, or an experiment does not succeed.
-
     """
     console.print("Starting the service: [bold]epochd serve[/bold]")
-    with _service(settings, port) as client:
+    with _service(settings) as client:
         begun = time.monotonic()
         console.print(f"Queueing {len(ARTICLE)} experiments: POST {client.url}/experiments")
         finished = _train(client.api, console)
@@ -72,8 +71,8 @@ class _Service:
 
 
 @contextlib.contextmanager
-def _service(settings: Settings, port: int) -> Iterator[_Service]:
-    port = port or _free_port()
+def _service(settings: Settings) -> Iterator[_Service]:
+    port = settings.port or _free_port()
     url = f"http://127.0.0.1:{port}"
     log = settings.data_dir / "demo.log"
     command = [sys.executable, "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
@@ -91,7 +90,8 @@ def _service(settings: Settings, port: int) -> Iterator[_Service]:
             while not api.ready():
                 if process.poll() is not None or time.monotonic() > deadline:
                     lines = log.read_text(errors="replace").strip().splitlines()
-                    raise DemoError(f"the service did not start: {lines[-1] if lines else f'see {log}'}")
+                    last = lines[-1].removeprefix("epochd: ") if lines else f"see {log}"
+                    raise DemoError(f"the service did not start: {last}")
                 time.sleep(POLL_SECONDS)
             yield _Service(api, url)
     finally:

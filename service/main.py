@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -33,7 +34,9 @@ __all__ = ["StartError", "create", "open_database", "open_ports", "serve", "work
 log = logging.getLogger("epochd")
 
 GRACEFUL_SECONDS = 3
-RESTART_SECONDS = 1.0
+RESTART_SECONDS = 0.5
+STEADY_SECONDS = 30.0
+"""A worker that ran for so long is started again at once; one that ends sooner, after ever longer waits up to this."""
 
 
 class StartError(EpochdError):
@@ -81,14 +84,13 @@ def serve(settings: Settings, *, with_worker: bool, announce: Callable[[str], No
 
     Raises:
         StartError: the port is taken, or the worker has nothing to train with.
-
     """
     if with_worker:
         _require_trainer()
     listener = _listen(settings.host, settings.port)
-    with open_database(settings) as database:
-        schema.initialise(database)
-    app = create(settings)
+    _require_datasets(settings)
+    with open_ports(settings):  # what cannot be opened is told now, in one line
+        app = create(settings)
     config = uvicorn.Config(
         app, log_config=None, timeout_graceful_shutdown=GRACEFUL_SECONDS, log_level=settings.log_level
     )
@@ -102,7 +104,6 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
 
     Raises:
         StartError: there is nothing to train with.
-
     """
     _require_trainer()
     with open_database(settings) as database:
@@ -141,12 +142,23 @@ def _import_datasets(settings: Settings) -> None:
             datasets.load(name, settings.datasets_dir, path=path)
 
 
+def _require_datasets(settings: Settings) -> None:
+    for name in DATASETS:
+        path = getattr(settings, f"{name}_path")
+        if path is not None and not path.exists():
+            raise StartError(f"there is no {path}, which EPOCHD_{name.upper()}_PATH names")
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
+        socket.getaddrinfo(host, port, family=family)
+    except socket.gaierror:
+        raise StartError(f"there is no host {host}: give an address of this machine to --host") from None
+    try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise StartError(f"cannot listen on {host} port {port}: {reason}. Try another --port") from None
 
 
@@ -204,7 +216,9 @@ def _worker_process(settings: Settings) -> Iterator[None]:
 
 
 def _keep_worker(settings: Settings, stopping: threading.Event) -> None:
+    wait = RESTART_SECONDS
     while not stopping.is_set():
+        begun = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "service.cli", "worker", "--until-stdin-closes"],
             stdin=subprocess.PIPE,
@@ -216,7 +230,8 @@ def _keep_worker(settings: Settings, stopping: threading.Event) -> None:
             _stop_worker(process, settings.drain_seconds)
             return
         log.error("the worker ended with exit code %s; starting another", process.returncode)
-        stopping.wait(RESTART_SECONDS)
+        wait = RESTART_SECONDS if time.monotonic() - begun > STEADY_SECONDS else min(2 * wait, STEADY_SECONDS)
+        stopping.wait(wait)
 
 
 def _stop_worker(process: subprocess.Popen[bytes], drain_seconds: float) -> None:

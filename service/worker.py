@@ -202,7 +202,6 @@ class Worker:
 
         Raises:
             LeaseLost: the attempt is over; nothing more may be written.
-
         """
         status: Status | None = None
         try:

@@ -20,7 +20,6 @@ class Slot(Protocol):
 
         Raises:
             TrainerDied: it could not be started.
-
         """
 
     def train(self, job: Job) -> Generator[Event, None, None]:
@@ -28,7 +27,6 @@ class Slot(Protocol):
 
         Raises:
             TrainerDied: the trainer is gone; another attempt may succeed.
-
         """
 
     def stop(self) -> None:

@@ -45,7 +45,6 @@ def send(connection: Connection, message: Message) -> None:
 
     Raises:
         OSError: the other side is gone.
-
     """
     name = type(message).__name__
     blobs = {f.name: v for f in fields(message) if isinstance(v := getattr(message, f.name), bytes)}
@@ -61,7 +60,6 @@ def receive(connection: Connection) -> Message:
     Raises:
         EOFError: the other side is gone.
         OSError: the connection was closed.
-
     """
     name, values, blobs = orjson.loads(connection.recv_bytes())
     for field in blobs:

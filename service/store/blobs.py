@@ -4,13 +4,25 @@ Each experiment has a folder of its own, so that deleting one can never take a f
 """
 
 import hashlib
+from dataclasses import dataclass
+from datetime import datetime
 
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from service.errors import BlobCorrupt, BlobMissing, InvalidInput, Unavailable
 
-__all__ = ["Blobs"]
+__all__ = ["Blobs", "StoredBlob"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBlob:
+    """One file of the store."""
+
+    key: tuple[str, str]
+    """Experiment and SHA-256."""
+    modified: datetime
+    """When it was last written, by the store's clock."""
 
 
 class Blobs:
@@ -21,12 +33,12 @@ class Blobs:
 
         Raises:
             InvalidInput: the URL is not understood.
-
         """
         try:
             self._store: ObjectStore = _open(url)
         except (BaseError, ValueError) as error:
-            raise InvalidInput(f"the blob URL cannot be used: {error}") from None
+            reason = str(error).splitlines()[0][:200]
+            raise InvalidInput(f"the blob URL cannot be used: {reason}") from None
 
     def put(self, experiment_id: str, data: bytes) -> str:
         """Write the bytes and return their SHA-256 in hexadecimal. Writing the same bytes again changes nothing."""
@@ -44,7 +56,6 @@ class Blobs:
             BlobMissing: there is no such file.
             BlobCorrupt: its bytes do not have this SHA-256.
             Unavailable: the store cannot be read.
-
         """
         try:
             data = bytes(self._store.get(_key(experiment_id, sha256)).bytes())
@@ -55,6 +66,22 @@ class Blobs:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BlobCorrupt(f"the file {sha256} of experiment {experiment_id} is damaged")
         return data
+
+    def list(self) -> "list[StoredBlob]":
+        """Every file of the store.
+
+        Raises:
+            Unavailable: the store cannot be read.
+        """
+        try:
+            return [
+                StoredBlob(key=(parts[0], parts[1]), modified=found["last_modified"])
+                for batch in self._store.list()
+                for found in batch
+                if len(parts := found["path"].split("/")) == 2
+            ]
+        except (BaseError, OSError) as error:
+            raise Unavailable("the blob store cannot be read") from error
 
     def delete(self, experiment_id: str, sha256: str) -> None:
         """Remove one file; one that is not there is no error."""

@@ -113,7 +113,6 @@ def get(session: Session, experiment_id: str) -> Experiment:
 
     Raises:
         ExperimentNotFound: there is none with this id.
-
     """
     return to_experiment(_row(session, experiment_id))
 
@@ -124,7 +123,6 @@ def page(session: Session, wanted: Filter, *, sort: Sort, cursor: str | None, li
 
     Raises:
         InvalidCursor: the cursor was not made here for this sort order.
-
     """
     column, descending = _sort_column(sort), sort.startswith("-")
     statement = select(ExperimentRow).where(*_conditions(wanted))
@@ -145,7 +143,6 @@ def metrics(session: Session, experiment_id: str, *, after_epoch: int = 0) -> Me
 
     Raises:
         ExperimentNotFound: there is none with this id.
-
     """
     experiment = _row(session, experiment_id)
     rows = session.scalars(
@@ -182,7 +179,6 @@ def cancel(session: Session, experiment_id: str) -> Experiment:
     Raises:
         ExperimentNotFound: there is none with this id.
         ExperimentAlreadyFinished: it has succeeded or failed.
-
     """
     this = ExperimentRow.id == experiment_id
     # The two can only both miss when another transaction moved the row in between, so a second look settles it.
@@ -207,7 +203,6 @@ def retry(session: Session, experiment_id: str) -> Experiment:
     Raises:
         ExperimentNotFound: there is none with this id.
         ExperimentNotFinished: the first has not ended.
-
     """
     first = get(session, experiment_id)
     if not first.status.terminal:
@@ -222,7 +217,6 @@ def delete_finished(session: Session, experiment_id: str) -> list[str]:
         ExperimentNotFound: there is none with this id.
         ExperimentNotFinished: it has not ended.
         ExperimentHasAlias: an alias points at its model.
-
     """
     row = session.scalar(select(ExperimentRow).where(ExperimentRow.id == experiment_id).with_for_update())
     if row is None:

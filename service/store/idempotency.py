@@ -35,7 +35,6 @@ def once(
     Raises:
         IdempotencyKeyReused: the key belongs to a request with another fingerprint.
         IdempotencyKeyInFlight: the first request has not ended within a few seconds.
-
     """
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < database_now(-3600 * keep_hours)))
     if not _take(session, key, fingerprint):

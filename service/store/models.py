@@ -65,7 +65,6 @@ def resolve_alias(session: Session, name: str) -> ServableModel:
     Raises:
         ModelNotFound: it is computed and nothing has succeeded yet.
         AliasNotFound: there is no such alias.
-
     """
     dataset = computed_aliases().get(name)
     if dataset is not None:
@@ -90,7 +89,6 @@ def resolve_experiment(session: Session, experiment_id: str) -> ServableModel:
     Raises:
         ExperimentNotFound: there is no such experiment.
         ModelNotFound: it has no model.
-
     """
     return _servable(_succeeded(session, experiment_id))
 
@@ -119,7 +117,6 @@ def set_alias(session: Session, name: str, experiment_id: str) -> tuple[Alias, b
         ExperimentNotFound: there is no such experiment.
         ModelNotFound: the experiment ended without a model.
         ExperimentNotFinished: the experiment has not ended.
-
     """
     _refuse_computed(name)
     row = _succeeded(session, experiment_id, lock=True)
@@ -142,7 +139,6 @@ def delete_alias(session: Session, name: str) -> None:
     Raises:
         ReservedAlias: the alias is computed.
         AliasNotFound: there is no such alias.
-
     """
     _refuse_computed(name)
     deleted = session.execute(delete(AliasRow).where(AliasRow.name == name).returning(AliasRow.name)).first()

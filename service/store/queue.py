@@ -133,7 +133,6 @@ def record_epoch(session: Session, claimed: Claim, metrics: EpochMetrics) -> Non
 
     Raises:
         LeaseLost: this attempt is over.
-
     """
     row = _fenced(session, claimed, computation_seconds=ExperimentRow.computation_seconds + metrics.seconds)
     if metrics.epoch <= row.epoch:
@@ -149,7 +148,6 @@ def record_checkpoint(session: Session, claimed: Claim, *, epoch: int, sha256: s
 
     Raises:
         LeaseLost: this attempt is over.
-
     """
     row = _fenced(session, claimed)
     replaced = row.checkpoint_sha256
@@ -164,7 +162,6 @@ def finish(session: Session, claimed: Claim, trained: Trained, files: ModelFiles
 
     Raises:
         LeaseLost: this attempt is over.
-
     """
     checkpoint = _fenced(session, claimed).checkpoint_sha256
     row = _end(
@@ -191,7 +188,6 @@ def fail(session: Session, claimed: Claim, code: ErrorCode, message: str) -> Sta
 
     Raises:
         LeaseLost: this attempt is over.
-
     """
     row = _end(session, claimed, Status.FAILED, error_code=code, error_message=message[:MESSAGE_LENGTH])
     return Status(row.status)
@@ -202,7 +198,6 @@ def requeue(session: Session, claimed: Claim, *, reason: str, max_attempts: int)
 
     Raises:
         LeaseLost: this attempt is over.
-
     """
     row = _fenced(session, claimed)
     return _retry_or_fail(session, row, reason=reason, max_attempts=max_attempts)
@@ -213,7 +208,6 @@ def give_back(session: Session, claimed: Claim) -> Status:
 
     Raises:
         LeaseLost: this attempt is over.
-
     """
     row = _end(session, claimed, Status.QUEUED, reason="drained", drains=ExperimentRow.drains + 1)
     return Status(row.status)

@@ -41,7 +41,12 @@ def current(database: Database) -> str | None:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate up. Safe to call from many processes at once: one does it, the others wait and find it done."""
+    """Migrate up. Safe to call from many processes at once: one does it, the others wait and find it done.
+
+    Raises:
+        SchemaOutOfDate: the database is newer than this version.
+    """
+    _require_known(current(database))
     with database.connection() as connection:
         _lock(connection)
         config = _config()
@@ -65,7 +70,6 @@ def initialise(database: Database) -> None:
 
     Raises:
         SchemaOutOfDate: it is PostgreSQL with another revision than this version needs.
-
     """
     found = current(database)
     if found == head():
@@ -78,9 +82,19 @@ def initialise(database: Database) -> None:
 def require_current(database: Database) -> None:
     """Raise SchemaOutOfDate unless the database has the revision that this version needs."""
     found = current(database)
+    _require_known(found)
     if found != head():
         raise SchemaOutOfDate(
             f"the database is at revision {found or 'none'}, this version needs {head()}: run `epochd db upgrade`"
+        )
+
+
+def _require_known(revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaOutOfDate(
+            f"the database is at revision {revision}, which this version does not know: a newer epochd made it, "
+            "so a newer epochd is needed"
         )
 
 

@@ -13,7 +13,7 @@ from service.errors import InvalidInput, Unavailable
 
 __all__ = ["Database"]
 
-SQLITE_BUSY_MS = 30_000
+SQLITE_BUSY_MS = 5_000
 POSTGRES_CONNECT_SECONDS = 5
 
 
@@ -30,7 +30,6 @@ class Database:
 
         Raises:
             InvalidInput: the URL names no database that epochd can use.
-
         """
         self.url = _normalised(url)
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
@@ -48,7 +47,6 @@ class Database:
 
         Raises:
             Unavailable: the database cannot be reached.
-
         """
         with _translated(), self._read() as session, session.begin():
             yield session
@@ -59,7 +57,6 @@ class Database:
 
         Raises:
             Unavailable: the database cannot be reached, or is locked by somebody else.
-
         """
         with _translated(), self._write() as session, session.begin():
             yield session
@@ -70,7 +67,6 @@ class Database:
 
         Raises:
             Unavailable: the database cannot be reached.
-
         """
         with _translated(), self.engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
             yield connection

@@ -23,7 +23,6 @@ def restore(payload: bytes, network: keras.Sequential, optimizer: keras.optimize
 
     Raises:
         ValueError: the checkpoint is of another network.
-
     """
     with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
         for prefix, variables in (("weight", network.variables), ("optimizer", optimizer.variables)):

@@ -55,7 +55,6 @@ def train(job: Job, stop: threading.Event) -> Iterator[Event]:
         TrainingDiverged: a loss became NaN or infinite.
         OutOfMemory: the network or its batches do not fit into memory.
         DatasetUnavailable: there is no data to train on.
-
     """
     _configure()
     keras.backend.clear_session()  # else the names and graphs of every earlier experiment stay in memory

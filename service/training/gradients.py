@@ -21,7 +21,6 @@ def kernel_gradient_norms(network: keras.Sequential, images: tf.Tensor, labels: 
 
     Returns:
         float32 (L,).
-
     """
     kernels = [layer.kernel.value for layer in network.layers]
     with tf.GradientTape() as tape:
