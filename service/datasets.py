@@ -104,7 +104,6 @@ def load(name: str, folder: Path, *, path: Path | None = None, progress: Progres
     Raises:
         DatasetUnavailable: no source had it; the text names each one and why.
         ValueError: there is no dataset of this name.
-
     """
     if name not in SHA256:
         raise ValueError(f"no dataset is named {name!r}; there are {', '.join(SHA256)}")
@@ -118,7 +117,10 @@ def load(name: str, folder: Path, *, path: Path | None = None, progress: Progres
         except _SourceError as error:
             tried.append(f"{label}: {error}")
         else:
-            _save(cached, arrays)
+            try:
+                _save(cached, arrays)
+            except OSError as error:
+                raise DatasetUnavailable(f"{name} cannot be kept in {folder}: {error.strerror or error}") from None
             return arrays
     raise DatasetUnavailable(f"the dataset {name} could not be had. Tried " + "; ".join(tried))
 
@@ -160,6 +162,7 @@ def _save(path: Path, arrays: Arrays) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez(file, **{field.name: getattr(arrays, field.name) for field in fields(Arrays)})
+        Path(temporary).chmod(0o644)  # public data, which other users' containers may mount
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -172,11 +175,13 @@ def _read_path(path: Path) -> dict[str, Images]:
 
 def _read_npz(file: Path | io.BytesIO) -> dict[str, Images]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # NumPy leaves a file open that it opened and could not read.
+        opened = file.open("rb") if isinstance(file, Path) else file
+        with opened, np.load(opened, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise _SourceError("there is no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError, RuntimeError):
         raise _SourceError("is no readable .npz") from None
 
 
@@ -205,6 +210,8 @@ def _parse_idx(data: bytes) -> Images:
     if len(data) < 8 or data[:3] != b"\x00\x00\x08":
         raise _SourceError("is no IDX file of bytes")
     header = 4 + 4 * data[3]
+    if len(data) < header:
+        raise _SourceError("is cut short")
     shape = np.frombuffer(data, ">u4", count=data[3], offset=4).astype(int)
     if len(data) - header != int(np.prod(shape)):
         raise _SourceError("is cut short")

@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, HTMLResponse
 
 from service.api import events, experiments, health, models, predict, problems
 from service.api.deps import Ports
+from service.api.head import HeadAsGet
 from service.api.limits import BodyLimit
 from service.settings import Settings
 
@@ -57,12 +58,14 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         openapi_tags=TAGS,
         license_info={"name": "MIT"},
         lifespan=lifespan,
+        redirect_slashes=False,  # a path is right or wrong; a redirect without a word would hide it
         docs_url=None,
         redoc_url=None,
     )
     for module in (experiments, events, models, predict, health):
         app.include_router(module.router)
     problems.install(app)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     _add_pages(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Path, Request
+from fastapi.exceptions import RequestValidationError
 
 from service.errors import ExperimentNotFound
 from service.serving.predictor import Predictor
@@ -13,7 +14,11 @@ from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.session import Database
 
-__all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of"]
+__all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of", "refuse_repeats"]
+
+
+FILTERS = frozenset({"status", "activation", "depth", "dataset", "tag"})
+"""Query parameters that may be given many times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,15 @@ def _experiment_id(
         return str(UUID(experiment_id))
     except ValueError:
         raise ExperimentNotFound("there is no such experiment: GET /experiments lists them") from None
+
+
+async def refuse_repeats(request: Request) -> None:
+    """Refuse a query parameter that is given twice where one value is taken: the other would be ignored in silence."""
+    given = request.query_params
+    for name in given.keys() - FILTERS if len(given.multi_items()) > len(given) else ():
+        if len(given.getlist(name)) > 1:
+            fault = {"type": "repeated", "loc": ("query", name), "msg": "given more than once", "input": None}
+            raise RequestValidationError([fault])
 
 
 PortsOf = Annotated[Ports, Depends(ports_of)]

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.deps import ExperimentId, Ports, PortsOf
 from service.api.problems import responses
+from service.errors import ExperimentNotFound
 from service.store import experiments
 from service.store.experiments import StoredEvent
 
@@ -41,19 +42,31 @@ async def follow(
     """Server-sent events from the first on: `status` for every change of status, `epoch` with the metrics of each
     epoch, and `done` at the end, after which the stream closes.
 
-    Ids are the stored sequence. A client that comes back with `Last-Event-ID` misses nothing and sees nothing twice.
+    Ids are the stored sequence. A client that comes back with `Last-Event-ID` misses nothing and sees nothing twice;
+    one that has read everything of an experiment that has ended gets an empty stream.
     """
     while not ports.stopping.is_set():
-        events = await run_in_threadpool(_after, ports, experiment_id, last_event_id)
+        events, ended = await run_in_threadpool(_after, ports, experiment_id, last_event_id)
         for event in events:
             last_event_id = event.sequence
             yield ServerSentEvent(event=event.type, id=str(event.sequence), data=event.data)
             if event.type == "done":
                 return
         if not events:
+            if ended:
+                return
             await asyncio.sleep(ports.settings.poll_seconds)
 
 
-def _after(ports: Ports, experiment_id: str, sequence: int) -> list[StoredEvent]:
+def _after(ports: Ports, experiment_id: str, sequence: int) -> tuple[list[StoredEvent], bool]:
+    """The events to come next and, where there are none, whether none will ever come."""
     with ports.database.read() as session:
-        return experiments.events_after(session, experiment_id, sequence)
+        events = experiments.events_after(session, experiment_id, sequence)
+        if events:
+            return events, False
+        try:
+            ended = experiments.get(session, experiment_id).status.terminal
+        except ExperimentNotFound:  # deleted while it was followed
+            return [], True
+        # The end and its event are written at once, but maybe between the two looks above.
+        return experiments.events_after(session, experiment_id, sequence) if ended else [], ended

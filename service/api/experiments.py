@@ -4,15 +4,17 @@ import csv
 import hashlib
 import io
 from typing import Annotated, Any, Literal, cast
+from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.deps import ExperimentId, PortsOf
+from service.api.deps import ExperimentId, PortsOf, refuse_repeats
 from service.api.problems import responses
 from service.domain.experiment import Activation, Dataset, Experiment, Metrics, Spec, Status, Tag
 from service.errors import SpecTooLarge
+from service.serving.predictor import own_name
 from service.store import experiments, idempotency
 from service.store.experiments import Filter
 
@@ -78,7 +80,7 @@ class ListQuery(BaseModel):
     activation: list[Activation] = Field(default_factory=list)
     depth: list[Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=list, max_length=64)
     dataset: list[Dataset] = Field(default_factory=list)
-    sweep_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
+    sweep_id: UUID | None = None
     tag: list[Tag] = Field(default_factory=list, max_length=32, description="Experiments that have all these tags.")
     sort: Literal["created_at", "-created_at", "test_accuracy", "-test_accuracy"] = Field(
         default="-created_at", description="`-` for descending. Experiments without a test accuracy come last."
@@ -137,7 +139,7 @@ def create(
     return _accepted(response, answer)
 
 
-@router.get("", summary="List experiments", responses=responses())
+@router.get("", summary="List experiments", responses=responses(), dependencies=[Depends(refuse_repeats)])
 def list_(ports: PortsOf, query: Annotated[ListQuery, Query()]) -> ExperimentPage:
     """List experiments, newest first unless `sort` says otherwise, `limit` at a time.
 
@@ -148,7 +150,7 @@ def list_(ports: PortsOf, query: Annotated[ListQuery, Query()]) -> ExperimentPag
         activation=list(query.activation),
         depth=list(query.depth),
         dataset=list(query.dataset),
-        sweep_id=query.sweep_id,
+        sweep_id=str(query.sweep_id) if query.sweep_id else None,
         tag=list(query.tag),
     )
     with ports.database.read() as session:
@@ -168,6 +170,7 @@ def read(ports: PortsOf, experiment_id: ExperimentId) -> ExperimentAnswer:
     summary="Read an experiment's metrics",
     response_model=Metrics,
     responses=responses(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(refuse_repeats)],
 )
 def metrics(
     ports: PortsOf, request: Request, experiment_id: ExperimentId, query: Annotated[MetricsQuery, Query()]
@@ -216,7 +219,7 @@ def delete(ports: PortsOf, experiment_id: ExperimentId) -> None:
         files = experiments.delete_finished(session, experiment_id)
     for sha256 in files:
         ports.blobs.delete(experiment_id, sha256)
-    ports.predictor.forget(experiment_id)
+    ports.predictor.forget(own_name(experiment_id))
 
 
 def _answer(experiment: Experiment) -> ExperimentAnswer:

@@ -35,19 +35,23 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal seen
             if announced.isdigit() and int(announced) > self._max_bytes:
-                await self._refuse(receive, discard=not waits)
+                await self._refuse(receive, unread=True, waits=waits)
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max_bytes:
-                await self._refuse(receive, discard=message.get("more_body", False))
+                await self._refuse(receive, unread=message.get("more_body", False))
             return message
 
         await self._app(scope, counted, send)
 
-    async def _refuse(self, receive: Receive, *, discard: bool) -> None:
+    async def _refuse(self, receive: Receive, *, unread: bool, waits: bool = False) -> None:
         thrown_away = 0
-        while discard and thrown_away <= DISCARDED_TIMES * self._max_bytes:
+        while unread and not waits and thrown_away <= DISCARDED_TIMES * self._max_bytes:
             message = await receive()
             thrown_away += len(message.get("body", b""))
-            discard = message["type"] == "http.request" and message.get("more_body", False)
-        raise HTTPException(413, f"the body is larger than {self._max_bytes:,} bytes, the most that is read")
+            unread = message["type"] == "http.request" and message.get("more_body", False)
+        raise HTTPException(
+            413,
+            f"the body is larger than {self._max_bytes:,} bytes, the most that is read",
+            headers={"Connection": "close"} if unread else None,  # else the rest would be taken for another request
+        )

@@ -2,13 +2,14 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from service.api.deps import ExperimentId, PortsOf
+from service.api.deps import ExperimentId, PortsOf, refuse_repeats
 from service.api.problems import responses
 from service.errors import ModelNotFound
 from service.store import experiments, models
@@ -22,6 +23,7 @@ AliasName = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Letters, digits, `.`, `_` and `-`.")
 ]
 Format = Literal["keras", "onnx"]
+BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
 class AliasTarget(BaseModel):
@@ -31,7 +33,7 @@ class AliasTarget(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"experiment_id": "019304a2-7b1c-7d3e-8f00-0123456789ab"}]}
     )
 
-    experiment_id: str = Field(max_length=36, description="A succeeded experiment.", pattern=r"^[\x21-\x7e]+$")
+    experiment_id: UUID = Field(description="A succeeded experiment.")
 
 
 class AliasAnswer(BaseModel):
@@ -54,17 +56,14 @@ class AliasList(BaseModel):
 @router.get(
     "/experiments/{experiment_id}/model",
     summary="Download a model",
-    responses=responses(404, 409, 410)
+    responses=responses(404, 409, 410, 416)
     | {
-        200: {
-            "description": "The file.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        },
-        206: {"description": "The part that `Range` asked for."},
+        200: {"description": "The file.", "content": BYTES},
+        206: {"description": "The part that `Range` asked for.", "content": BYTES},
         304: {"description": "You have it: `If-None-Match` names its SHA-256."},
-        416: {"description": "`Range` lies outside the file."},
     },
     response_class=Response,
+    dependencies=[Depends(refuse_repeats)],
 )
 def download(
     ports: PortsOf,
@@ -107,6 +106,13 @@ def list_(ports: PortsOf) -> AliasList:
         return AliasList(data=[_answer(alias) for alias in models.aliases(session)])
 
 
+@router.get("/models/{alias}", summary="Read an alias", responses=responses(404))
+def read(ports: PortsOf, alias: AliasName) -> AliasAnswer:
+    """Which model the name means now."""
+    with ports.database.read() as session:
+        return _answer(models.find_alias(session, alias))
+
+
 @router.put(
     "/models/{alias}",
     summary="Set an alias",
@@ -115,7 +121,7 @@ def list_(ports: PortsOf) -> AliasList:
 def put(ports: PortsOf, response: Response, alias: AliasName, target: AliasTarget) -> AliasAnswer:
     """Name a succeeded experiment's model, or move the name to it in one step: no prediction falls in between."""
     with ports.database.write() as session:
-        set_, created = models.set_alias(session, alias, target.experiment_id)
+        set_, created = models.set_alias(session, alias, str(target.experiment_id))
     ports.predictor.forget(alias)
     if created:
         response.status_code = 201

@@ -1,21 +1,23 @@
 """POST /predict: from a picture to a digit."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
-from service.api.deps import Ports, PortsOf
+from service.api.deps import Ports, PortsOf, refuse_repeats
 from service.api.problems import responses
 from service.datasets import LABELS
 from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
 from service.serving import images
 from service.serving.images import Pixels, Range
-from service.serving.predictor import Servable
+from service.serving.predictor import Servable, own_name
 from service.store import models
 
 __all__ = ["router"]
@@ -87,13 +89,17 @@ class PredictQuery(BaseModel):
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
         default=None, description="An alias. Default: `best`."
     )
-    experiment_id: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = Field(
-        default=None, description="A succeeded experiment, instead of an alias."
-    )
+    experiment_id: UUID | None = Field(default=None, description="A succeeded experiment, instead of an alias.")
     explain: bool = Field(default=False, description="Give the 28x28 pixels that the network saw.")
     range: Literal["0-255", "0-1"] | None = Field(
         default=None, description="What numbers mean. Default: numbers that never exceed 1 are 0..1, others 0..255."
     )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.model is not None and self.experiment_id is not None:
+            raise ValueError("give either model or experiment_id, not both")
+        return self
 
 
 @router.post(
@@ -110,6 +116,7 @@ async def predict(ports: PortsOf, request: Request, query: Annotated[PredictQuer
     body itself. A 28x28 picture with a dark background is used as it is; any other is cropped to its ink, fitted
     and centred as MNIST's digits were, light background inverted.
     """
+    await refuse_repeats(request)
     model = await _model(ports, query)
     length = request.headers.get("content-length", "")
     pixels, found = await _pixels(ports, request, query.range)
@@ -121,18 +128,20 @@ async def predict(ports: PortsOf, request: Request, query: Annotated[PredictQuer
 
 
 async def _model(ports: Ports, query: PredictQuery) -> Servable:
-    if query.model is not None and query.experiment_id is not None:
-        raise InvalidInput("give either model or experiment_id, not both")
-    name = query.experiment_id or query.model or models.BEST
-    known = ports.predictor.known(name)
+    experiment_id = str(query.experiment_id) if query.experiment_id else None
+    alias = query.model or models.BEST
+    known = ports.predictor.known(own_name(experiment_id) if experiment_id else alias)
     if known is not None:
         return known
-    return await run_in_threadpool(_learn, ports, name, by_id=query.experiment_id is not None)
+    return await run_in_threadpool(_learn, ports, experiment_id, alias)
 
 
-def _learn(ports: Ports, name: str, *, by_id: bool) -> Servable:
+def _learn(ports: Ports, experiment_id: str | None, alias: str) -> Servable:
     with ports.database.read() as session:
-        model = models.resolve_experiment(session, name) if by_id else models.resolve_alias(session, name)
+        if experiment_id is None:
+            name, model = alias, models.resolve_alias(session, alias)
+        else:
+            name, model = own_name(experiment_id), models.resolve_experiment(session, experiment_id)
     ports.predictor.learn(name, model)
     return model
 
@@ -155,18 +164,23 @@ async def _pixels(ports: Ports, request: Request, wanted: Range | None) -> tuple
 
 
 async def _files(ports: Ports, request: Request) -> list[bytes]:
-    async with request.form(max_files=ports.settings.max_images + 1, max_fields=8) as form:
-        unknown = sorted({name for name in form if name != "image"})
-        if unknown:
-            raise InvalidInput(f"there is no field {unknown[0]!r}: files go into the field image")
-        parts = form.getlist("image")
-        if not parts or not all(isinstance(part, UploadFile) for part in parts):
-            raise InvalidInput("the form needs at least one file in its field image", "/image")
-        return [await part.read() for part in parts if isinstance(part, UploadFile)]
+    most = ports.settings.max_images
+    try:
+        async with request.form(max_files=most, max_fields=8) as form:
+            unknown = sorted({name for name in form if name != "image"})
+            if unknown:
+                raise InvalidInput(f"there is no field {unknown[0]!r}: files go into the field image")
+            parts = form.getlist("image")
+            if not parts or not all(isinstance(part, UploadFile) for part in parts):
+                raise InvalidInput("the form needs at least one file in its field image", "/image")
+            return [await part.read() for part in parts if isinstance(part, UploadFile)]
+    except HTTPException as error:
+        if error.detail.startswith("Too many files"):
+            raise TooLarge(f"there are too many images for one request: at most {most}") from None
+        raise
 
 
 def _from_files(ports: Ports, files: list[bytes]) -> Pixels:
-    _check_count(ports, len(files))
     return np.concatenate(
         [_placed(data, ports.settings.max_image_pixels, f"/image/{i}") for i, data in enumerate(files)]
     )
@@ -190,32 +204,30 @@ def _from_json(ports: Ports, body: bytes, wanted: Range | None) -> tuple[Pixels,
         raise InvalidInput(f"the body is no valid JSON: {error}") from None
     if not isinstance(values, dict) or len(values) != 1 or not values.keys() <= {"image", "images"}:
         raise InvalidInput('the body is {"image": ...} or {"images": [...]}, and nothing else')
-    if "image" in values:
-        return _one(ports, values["image"], wanted, "/image")
-    return _many(ports, values["images"], wanted)
+    read = _one(ports, values["image"], wanted) if "image" in values else _many(ports, values["images"], wanted)
+    if (b"true" in body or b"false" in body) and _holds_bool(list(values.values())):  # the first look costs nothing
+        raise InvalidImage("an image is made of numbers, not of true and false", f"/{next(iter(values))}")
+    return read
 
 
-def _one(ports: Ports, value: object, wanted: Range | None, pointer: str) -> tuple[Pixels, Range]:
+def _one(ports: Ports, value: object, wanted: Range | None) -> tuple[Pixels, Range]:
     if isinstance(value, str):
         limit = ports.settings.max_image_pixels
-        return images.from_base64(value, max_pixels=limit, pointer=pointer), "0-255"
-    return images.from_numbers(value, many=False, wanted=wanted, pointer=pointer)
+        return images.from_base64(value, max_pixels=limit, pointer="/image"), "0-255"
+    return images.from_numbers(value, wanted=wanted, pointer="/image")
 
 
 def _many(ports: Ports, values: object, wanted: Range | None) -> tuple[Pixels, Range]:
     if not isinstance(values, list) or not values:
         raise InvalidInput("images is a list of at least one image", "/images")
-    _check_count(ports, len(values))
-    if not any(isinstance(value, str) for value in values):
-        return images.from_numbers(values, many=True, wanted=wanted, pointer="/images")
-    read = [_one(ports, value, wanted, f"/images/{i}") for i, value in enumerate(values)]
-    ranges = {found for value, (_, found) in zip(values, read, strict=True) if not isinstance(value, str)}
-    return np.concatenate([pixels for pixels, _ in read]), ranges.pop() if len(ranges) == 1 else "0-255"
+    if len(values) > ports.settings.max_images:
+        raise TooLarge(f"{len(values)} images are too many for one request: at most {ports.settings.max_images}")
+    return images.from_many(values, max_pixels=ports.settings.max_image_pixels, wanted=wanted, pointer="/images")
 
 
-def _check_count(ports: Ports, count: int) -> None:
-    if count > ports.settings.max_images:
-        raise TooLarge(f"{count} images are too many for one request: at most {ports.settings.max_images}")
+def _holds_bool(value: object) -> bool:
+    """Whether there is a true or false in what has been read as images: Python takes them for 1 and 0."""
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_bool, value)))
 
 
 def _answer(ports: Ports, model: Servable, pixels: Pixels, found: Range, explain: bool) -> bytes:

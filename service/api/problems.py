@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Mount
 
 from service import errors
 
@@ -31,6 +32,20 @@ STATUS: dict[type[errors.EpochdError], HTTPStatus] = {
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BlobMissing: HTTPStatus.GONE,
 }
+# Where an invalid input stands, if not in the body.
+LOCATION: dict[type[errors.EpochdError], str] = {
+    errors.InvalidCursor: "query",
+    errors.IdempotencyKeyReused: "header",
+}
+# Why the framework could not read a body: it says only that it could not.
+UNREADABLE: tuple[tuple[type[BaseException], str], ...] = (
+    (RecursionError, "it is nested too deeply"),
+    (UnicodeDecodeError, "it is no valid UTF-8"),
+    (ValueError, "a number in it has too many digits"),
+)
+# Names of what the framework itself refuses. `HTTPStatus.phrase` is no name: it differs between versions of Python.
+NAMES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 416: "range-not-satisfiable"}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 DESCRIPTIONS = {
     404: "There is no such thing.",
@@ -38,6 +53,7 @@ DESCRIPTIONS = {
     410: "The model's file is gone.",
     413: "The body is too large.",
     415: "The body's media type is not read here.",
+    416: "`Range` lies outside the file.",
     422: "The request cannot be meant: `errors` says where and why.",
     503: "Something the service needs is away; try again after `Retry-After`.",
 }
@@ -83,7 +99,8 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _handle(request: Request, error: Exception) -> Response:
     match error:
         case errors.InvalidInput():
-            faults = [Fault(pointer=error.pointer, message=str(error), location="body")]
+            location = LOCATION.get(type(error), "body")
+            faults = [Fault(pointer=error.pointer, message=str(error), location=location)]
             return _answer(request, _status(error), _name(error), str(error), faults=faults)
         case errors.BlobCorrupt() | errors.BlobMissing():
             log.error("%s", error)
@@ -99,19 +116,39 @@ def _handle(request: Request, error: Exception) -> Response:
         case _:
             log.error("unexpected error", exc_info=error)
             detail = "an unexpected error; the service's log has the details"
-            return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail)
+            # The server closes the connection behind an unexpected error: a client must not send more on it.
+            headers = {"Connection": "close"}
+            return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail, headers=headers)
 
 
 def _http(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     detail = str(error.detail)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.BAD_REQUEST:
+        return _unreadable(request, error)
     if status is HTTPStatus.NOT_FOUND:
         detail = f"there is no {request.url.path}: GET /openapi.json lists what there is"
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{request.method} is not possible here, but {allowed} is"
-    name = status.phrase.lower().replace(" ", "-")
-    return _answer(request, status, name, detail, headers=dict(error.headers or {}))
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "")
+        detail = f"{request.method} is not possible here; possible: {headers['Allow']}"
+    return _answer(request, status, NAMES.get(status, f"http-{status}"), detail, headers=headers)
+
+
+def _unreadable(request: Request, error: HTTPException) -> Response:
+    """The framework's 400: it could not take the body apart."""
+    reason = next((text for kind, text in UNREADABLE if isinstance(error.__cause__, kind)), str(error.detail))
+    detail = f"the body cannot be read: {reason[:1].lower()}{reason[1:].rstrip('.')}"
+    faults = [Fault(pointer="", message=detail, location="body")]
+    return _answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", detail, faults=faults)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route with this path, and HEAD with GET. The framework names those of the first alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    scopes = {method: dict(request.scope) | {"method": method} for method in METHODS}
+    found = [m for m, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+    return ", ".join(["HEAD", *found] if "GET" in found and "HEAD" not in found else found)
 
 
 def _invalid(request: Request, found: Sequence[Any]) -> Response:
@@ -130,6 +167,8 @@ def _fault(fault: dict[str, Any]) -> Fault:
         return Fault(pointer="", location="body", message=f"no valid JSON: {fault['ctx']['error']} at {path[0]}")
     if fault["type"] == "extra_forbidden":
         message = "there is no such field"
+    elif fault["type"] == "value_error":
+        message = str(fault["ctx"]["error"])
     pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
     return Fault(pointer=pointer, message=message[:1].lower() + message[1:], location=str(location))
 
@@ -159,7 +198,7 @@ def _answer(
         title=name.replace("-", " ").capitalize(),
         status=status,
         detail=detail,
-        instance=request.url.path,
+        instance=request.scope["raw_path"].decode("ascii"),
         error=detail,
         errors=faults,
     )

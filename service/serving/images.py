@@ -7,17 +7,20 @@ A 28x28 picture with a dark background is taken as it is. Any other is treated a
 import base64
 import binascii
 import io
-import warnings
-from typing import Literal
+import struct
+from array import array
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from service.domain.experiment import PIXELS
 from service.errors import InvalidImage
 
-__all__ = ["Pixels", "Range", "from_base64", "from_bytes", "from_numbers"]
+__all__ = ["Pixels", "Range", "from_base64", "from_bytes", "from_many", "from_numbers"]
 
 Pixels = npt.NDArray[np.float32]
 """float32 (n, 784), each 0..255."""
@@ -28,6 +31,21 @@ BOX = 20
 FORMATS = ("PNG", "JPEG", "WEBP")
 INK = 0.1
 """Share of the brightest pixel from which a pixel counts as ink."""
+ORIENTATION = 0x0112
+"""EXIF's tag of how a camera was held, and what turns each of its values upright."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Every picture's size is checked here against the operator's limit. Pillow's own limit is lower than that may be,
+# and warns before it raises: no filter of warnings can be set and put back safely from many threads.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def from_bytes(data: bytes, *, max_pixels: int) -> Pixels:
@@ -35,7 +53,6 @@ def from_bytes(data: bytes, *, max_pixels: int) -> Pixels:
 
     Raises:
         InvalidImage: it is none, is broken, is too large, or has no ink in it.
-
     """
     grey = _grey(_decode(data, max_pixels))
     if grey.shape == (SIDE, SIDE) and _background(grey) < 128:
@@ -48,11 +65,10 @@ def from_base64(text: str, *, max_pixels: int, pointer: str = "") -> Pixels:
 
     Raises:
         InvalidImage: it is no base64, or no picture.
-
     """
     _, _, encoded = text.rpartition("base64,")
     try:
-        data = base64.b64decode(encoded, validate=True)
+        data = base64.b64decode("".join(encoded.split()), validate=True)  # many tools break its lines
     except (binascii.Error, ValueError):
         raise InvalidImage("the text is no base64 of a PNG, JPEG or WebP file", pointer) from None
     try:
@@ -61,40 +77,92 @@ def from_base64(text: str, *, max_pixels: int, pointer: str = "") -> Pixels:
         raise InvalidImage(str(error), pointer) from None
 
 
-def from_numbers(values: object, *, many: bool, wanted: Range | None = None, pointer: str = "") -> tuple[Pixels, Range]:
-    """Read images given as numbers.
+def from_numbers(values: object, *, wanted: Range | None = None, pointer: str = "") -> tuple[Pixels, Range]:
+    """Read one image given as numbers.
 
     Args:
-        values: nested lists of numbers: 28x28 or 784 of them, or n times that when `many`.
-        many: whether it is a list of images.
+        values: lists of numbers, 28x28 or 784.
         wanted: what the numbers mean; None takes numbers that never exceed 1 as 0..1.
         pointer: where in the body they stand, for the error.
+
+    Returns:
+        float32 (1, 784) of 0..255, and the range that was read.
+
+    Raises:
+        InvalidImage: another shape, something else than numbers, or numbers out of range.
+    """
+    return _scaled(_numbers(values, pointer).reshape(1, PIXELS), wanted, lambda _: pointer)
+
+
+def from_many(
+    values: list[object], *, max_pixels: int, wanted: Range | None = None, pointer: str = ""
+) -> tuple[Pixels, Range]:
+    """Read n images, each as numbers or as a base64 picture. One range holds for all that are numbers: what a 1
+    means must not depend on the image it stands in.
 
     Returns:
         float32 (n, 784) of 0..255, and the range that was read.
 
     Raises:
-        InvalidImage: another shape, something else than numbers, or numbers out of range.
-
+        InvalidImage: one of them cannot be read; its pointer says which.
     """
+    places = [place for place, value in enumerate(values) if not isinstance(value, str)]
+    pixels = np.empty((len(values), PIXELS), dtype=np.float32)
+    found: Range = "0-255"
+    if places:
+        numbers = np.stack([_numbers(values[place], f"{pointer}/{place}") for place in places])
+        pixels[places], found = _scaled(numbers, wanted, lambda row: f"{pointer}/{places[row]}")
+    for place, value in enumerate(values):
+        if isinstance(value, str):
+            pixels[place] = from_base64(value, max_pixels=max_pixels, pointer=f"{pointer}/{place}")
+    return pixels, found
+
+
+def _numbers(value: object, pointer: str) -> npt.NDArray[Any]:
+    """The 784 numbers of one image, uint8 or float64. `np.asarray` would take "1" for a number, and make every
+    number as long as the longest text beside it.
+    """
+    flat = _flat(value)
+    if flat is None:
+        raise InvalidImage(f"an image is 28x28 or 784 numbers; this one is {_shape(value)}", pointer)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            array = np.asarray(values)
-    except (ValueError, Warning, OverflowError):
-        array = np.empty(0, dtype=object)
-    if array.dtype.kind not in "iuf":
-        raise InvalidImage("an image is 28 rows of 28 numbers, or 784 numbers, each 0 to 255", pointer)
-    shape = array.shape[1:] if many else array.shape
-    if shape not in {(SIDE, SIDE), (PIXELS,)}:
-        found_shape = "x".join(map(str, shape)) or "a single number"
-        raise InvalidImage(f"an image is 28x28 or 784 numbers; this one is {found_shape}", pointer)
-    array = array.reshape(-1, PIXELS)
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
+        return np.frombuffer(bytes(flat), dtype=np.uint8)
+    except (TypeError, ValueError, OverflowError):  # not all are whole numbers of 0..255
+        pass
+    try:
+        return np.frombuffer(array("d", flat))
+    except (TypeError, OverflowError):
+        raise InvalidImage("an image is 28 rows of 28 numbers, or 784 numbers, each 0 to 255", pointer) from None
+
+
+def _flat(value: object) -> list[Any] | None:
+    if not isinstance(value, list):
+        return None
+    if len(value) == SIDE and all(isinstance(row, list) and len(row) == SIDE for row in value):
+        return list(chain.from_iterable(value))
+    return value if len(value) == PIXELS else None
+
+
+def _shape(value: object) -> str:
+    if not isinstance(value, list):
+        return "a single value"
+    widths = {len(row) if isinstance(row, list) else None for row in value}
+    if widths == {None} or not widths:
+        return f"{len(value)}"
+    width = widths.pop()
+    return f"{len(value)} rows of different lengths" if widths or width is None else f"{len(value)}x{width}"
+
+
+def _scaled(array: npt.NDArray[Any], wanted: Range | None, pointer: Callable[[int], str]) -> tuple[Pixels, Range]:
+    low, high = array.min(), array.max()
     found: Range = wanted or ("0-1" if high <= 1 else "0-255")
     limit = 1 if found == "0-1" else 255
     if not (low >= 0 and high <= limit):
-        raise InvalidImage(f"the numbers must lie between 0 and {limit}; these go from {low:g} to {high:g}", pointer)
+        row = int((~((array >= 0) & (array <= limit))).any(axis=1).argmax())
+        low, high = array[row].min(), array[row].max()
+        raise InvalidImage(
+            f"the numbers must lie between 0 and {limit}; these go from {low:g} to {high:g}", pointer(row)
+        )
     scaled = array.astype(np.float32)
     return (scaled * np.float32(255) if found == "0-1" else scaled), found
 
@@ -104,26 +172,29 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise InvalidImage("the picture is empty: 0 bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width < 1 or height < 1:
-                raise InvalidImage(f"the picture has no pixels: it is {width}x{height}")
-            if width * height > max_pixels:
-                raise InvalidImage(
-                    f"the picture is {width}x{height}; at most {max_pixels:,} pixels are read: send a smaller one"
-                )
-            image.load()
-    except Image.DecompressionBombError:
-        raise InvalidImage(f"the picture is far too large; at most {max_pixels:,} pixels are read") from None
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width < 1 or height < 1:
+            raise InvalidImage(f"the picture has no pixels: it is {width}x{height}")
+        if width * height > max_pixels:
+            raise InvalidImage(
+                f"the picture is {width}x{height}; at most {max_pixels:,} pixels are read: send a smaller one"
+            )
+        image.load()
     except UnidentifiedImageError:
         raise InvalidImage("the bytes are no PNG, JPEG or WebP picture, whatever their name says") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        if isinstance(error, InvalidImage):
-            raise
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError):
         raise InvalidImage("the picture is broken or cut short") from None
-    return ImageOps.exif_transpose(image)
+    return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it is where they cannot be read."""
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _grey(image: Image.Image) -> Pixels:
@@ -134,9 +205,9 @@ def _grey(image: Image.Image) -> Pixels:
         wide: Pixels = np.asarray(image, dtype=np.float32)
         return np.asarray(wide / 257, dtype=np.float32) if wide.max(initial=0) > 255 else wide
     if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"), dtype=np.float32)
-        alpha = rgba[..., 3] / 255
-        light = np.asarray(image.convert("RGB").convert("L"), dtype=np.float32)
+        rgba = image.convert("RGBA")
+        alpha = np.asarray(rgba.getchannel("A"), dtype=np.float32) / 255
+        light = np.asarray(rgba.convert("RGB").convert("L"), dtype=np.float32)
         opaque = light[alpha > 0.5]
         behind = 0.0 if opaque.size and opaque.mean() > 128 else 255.0
         return np.asarray(light * alpha + behind * (1 - alpha), dtype=np.float32)

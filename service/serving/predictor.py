@@ -13,7 +13,7 @@ import onnxruntime
 
 from service.serving.images import Pixels
 
-__all__ = ["Predictor", "Servable"]
+__all__ = ["Predictor", "Servable", "own_name"]
 
 
 class Servable(Protocol):
@@ -25,6 +25,11 @@ class Servable(Protocol):
     def dataset(self) -> str: ...  # noqa: D102
     @property
     def onnx_sha256(self) -> str: ...  # noqa: D102
+
+
+def own_name(experiment_id: str) -> str:
+    """What an experiment's model is called by its id: no alias can be spelled so, not even one like the id."""
+    return f"experiments/{experiment_id}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,6 @@ class Predictor:
 
         Raises:
             BlobMissing, BlobCorrupt, Unavailable: its file cannot be had.
-
         """
         self._session(model)
         with self._lock:

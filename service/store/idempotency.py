@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import delete, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
+from service.store.session import insert_if_absent
 from service.store.tables import IdempotencyRow, database_now
 
 __all__ = ["once"]
@@ -51,21 +51,12 @@ def once(
 
 
 def _take(session: Session, key: str, fingerprint: str) -> bool:
-    """Insert the key; False when it is there. On PostgreSQL this waits for a transaction that is inserting it."""
-    values = {"key": key, "fingerprint": fingerprint, "answer": {}, "created_at": database_now()}
-    if session.get_bind().dialect.name == "sqlite":
-        statement = sqlite.insert(IdempotencyRow).values(**values).on_conflict_do_nothing()
-        return session.execute(statement.returning(IdempotencyRow.key)).first() is not None
-    session.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
+    """Insert the key; False when it is there."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'"))
     try:
-        return (
-            session.execute(
-                postgresql.insert(IdempotencyRow)
-                .values(**values)
-                .on_conflict_do_nothing()
-                .returning(IdempotencyRow.key)
-            ).first()
-            is not None
+        return insert_if_absent(
+            session, IdempotencyRow, key=key, fingerprint=fingerprint, answer={}, created_at=database_now()
         )
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available

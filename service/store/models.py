@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.experiment import DATASETS, Status
@@ -14,6 +14,7 @@ from service.errors import (
     ModelNotFound,
     ReservedAlias,
 )
+from service.store.session import insert_if_absent
 from service.store.tables import AliasRow, ExperimentRow, database_now
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ServableModel",
     "aliases",
     "delete_alias",
+    "find_alias",
     "resolve_alias",
     "resolve_experiment",
     "set_alias",
@@ -109,6 +111,18 @@ def aliases(session: Session) -> list[Alias]:
     return found
 
 
+def find_alias(session: Session, name: str) -> Alias:
+    """One alias.
+
+    Raises:
+        AliasNotFound: there is none of this name, or it is computed and nothing has succeeded yet.
+    """
+    found = next((alias for alias in aliases(session) if alias.name == name), None)
+    if found is None:
+        raise _no_alias(name)
+    return found
+
+
 def set_alias(session: Session, name: str, experiment_id: str) -> tuple[Alias, bool]:
     """Make an alias or move it, atomically. Returns it and whether it is new.
 
@@ -120,16 +134,11 @@ def set_alias(session: Session, name: str, experiment_id: str) -> tuple[Alias, b
     """
     _refuse_computed(name)
     row = _succeeded(session, experiment_id, lock=True)
-    alias = session.get(AliasRow, name, with_for_update=True)
-    created = alias is None
-    if alias is None:
-        alias = AliasRow(name=name, experiment_id=row.id, updated_at=database_now())
-        session.add(alias)
-    else:
-        alias.experiment_id = row.id
-        alias.updated_at = database_now()
-    session.flush()
-    session.refresh(alias)
+    created = insert_if_absent(session, AliasRow, name=name, experiment_id=row.id, updated_at=database_now())
+    if not created:
+        values = {"experiment_id": row.id, "updated_at": database_now()}
+        session.execute(update(AliasRow).where(AliasRow.name == name).values(values))
+    alias = session.get_one(AliasRow, name, populate_existing=True)
     return _alias(name, row, computed=False, updated_at=alias.updated_at), created
 
 

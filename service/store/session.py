@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from service.errors import InvalidInput, Unavailable
 
-__all__ = ["Database"]
+__all__ = ["Database", "insert_if_absent"]
 
 SQLITE_BUSY_MS = 5_000
 POSTGRES_CONNECT_SECONDS = 5
@@ -91,6 +92,16 @@ def _reason(error: Exception) -> str:
     if "readonly" in str(error):
         return "it cannot be written"
     return "it cannot be reached"
+
+
+def insert_if_absent(session: Session, table: type[DeclarativeBase], **values: object) -> bool:
+    """Insert a row, or return False where its key is taken. On PostgreSQL this waits for a transaction that is
+    inserting the same key, and takes its outcome for the answer.
+    """
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    keys = list(table.__table__.primary_key)
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing().returning(*keys)
+    return session.execute(statement).first() is not None
 
 
 def _normalised(url: str) -> URL:
