@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench chaos lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -40,6 +40,9 @@ check: setup-dev ## Lint, types, imports
 bench: setup-dev ## Measure the budgets, as ratios
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
 	$(BIN)/python -m benchmarks
+
+chaos: setup-dev ## Kill everything at random moments and check that nothing is lost (ROUNDS=20 SEED=)
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
 
 lock: setup-dev ## Pin the newest dependencies that fit together
 	@for name in base train dev; do \

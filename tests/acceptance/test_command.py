@@ -71,6 +71,8 @@ def test_db_upgrade_makes_the_schema_and_then_finds_it(tmp_path: Path, database_
         (["worker", "--database-url", "postgresql://u:hush@127.0.0.1:1/x"], "cannot be reached"),
         (["data", "fetch", "mnist", "--path", "no-such-file.npz"], "no such file"),
         (["serve", "--data-dir", "/proc/nowhere"], "/proc/nowhere"),
+        (["serve", "--host", "nohost.invalid"], "no host nohost.invalid"),
+        (["demo", "--port", "99999"], "port"),
         (["data", "fetch", "mnist", "--data-dir", "/proc/nowhere"], "/proc/nowhere"),
     ],
 )
@@ -82,6 +84,20 @@ def test_what_cannot_be_done_is_told_in_one_line(tmp_path: Path, arguments: list
 
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "lease_seconds" in fails(run("serve", cwd=tmp_path, EPOCHD_LEASE_SECONDS="soon"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("EPOCHD_BLOB_URL", "gopher://x", "blob URL"), ("EPOCHD_MNIST_PATH", "/no/such/file", "/no/such/file")],
+)
+def test_a_setting_that_leads_nowhere_is_told_at_the_start(tmp_path: Path, name: str, value: str, said: str) -> None:
+    assert said in fails(run("serve", "--port", "0", cwd=tmp_path, **{name: value}))
+
+
+def test_a_variable_that_is_no_setting_is_pointed_out(tmp_path: Path) -> None:
+    done = run("db", "upgrade", cwd=tmp_path, EPOCHD_SLOT="3")
+    assert done.returncode == 0
+    assert done.stderr == "epochd: EPOCHD_SLOT is no setting and does nothing; did you mean EPOCHD_SLOTS?\n"
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,25 @@ class Api(httpx.Client):
     """A client of one API, which also lets a test look behind it."""
 
     ports: Ports
+
+
+def problem(response: httpx.Response, status: int, kind: str | None = None) -> dict[str, Any]:
+    """The problem that a response is, whole and of this status and kind."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body.keys() - {"errors"} == {"type", "title", "status", "detail", "instance", "error"}
+    assert body["type"].startswith("urn:epochd:problem:")
+    assert kind in {None, body["type"].removeprefix("urn:epochd:problem:")}
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"] == body["error"] != ""
+    assert body["instance"] == response.request.url.raw_path.decode().split("?")[0]
+    assert ("errors" in body) == (status == 422)
+    for fault in body.get("errors", []):
+        assert fault.keys() == {"pointer", "message", "location"}
+        assert fault["location"] in {"body", "query", "path", "header"}
+    return body
 
 
 @contextlib.contextmanager
@@ -44,6 +64,17 @@ def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
     """A client of the API, on each kind of database in turn."""
     with serving(Settings(data_dir=tmp_path / "data", database_url=database_url)) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def empty_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A client of the API on SQLite that a whole module shares, for requests that must change nothing. At the end
+    there is still no experiment and no alias.
+    """
+    with serving(Settings(data_dir=tmp_path_factory.mktemp("empty"))) as client:
+        yield client
+        assert client.get("/experiments").json() == {"data": [], "next_cursor": None}
+        assert client.get("/models").json() == {"data": []}
 
 
 @pytest.fixture

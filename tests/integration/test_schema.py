@@ -6,7 +6,7 @@ import warnings
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from service.errors import SchemaOutOfDate, Unavailable
 from service.store import schema
@@ -75,3 +75,12 @@ def test_a_database_that_cannot_be_reached_is_unavailable_and_tells_no_secret(ur
             act(database)
         assert "hush" not in str(caught.value)
     database.close()
+
+
+def test_a_database_of_a_newer_version_is_told_as_such(empty: Database) -> None:
+    schema.upgrade(empty)
+    with empty.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for act in (schema.upgrade, schema.initialise, schema.require_current):
+        with pytest.raises(SchemaOutOfDate, match="a newer epochd is needed"):
+            act(empty)
