@@ -61,6 +61,10 @@ def postgres() -> Iterator[str]:
 
         folder = Path(tempfile.mkdtemp(prefix="epochd-pg-"))
         server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+    with contextlib.closing(psycopg.connect(server.get_uri(), autocommit=True)) as connection:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):  # no test cuts the power
+            connection.execute(f"ALTER SYSTEM SET {name} = off")
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
@@ -69,12 +73,8 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
     """An empty PostgreSQL database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield postgres.replace("/postgres?", f"/{name}?")
-    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with _postgres_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -86,11 +86,56 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A migrated database, of each kind in turn."""
-    database = Database(database_url)
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied: migrating anew for every test would take most of the tests' time."""
+    path = tmp_path_factory.mktemp("template") / "epochd.sqlite3"
+    database = Database(f"sqlite:///{path}")
     schema.upgrade(database)
+    database.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str) -> str:
+    """The name of a migrated PostgreSQL database, to be copied."""
+    name = "template_epochd"
+    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    database = Database(postgres.replace("/postgres?", f"/{name}?"))
+    schema.upgrade(database)
+    database.close()
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A migrated database of the test's own, of each kind in turn."""
+    if request.param == "sqlite":
+        path = tmp_path / "epochd.sqlite3"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    with _postgres_database(
+        request.getfixturevalue("postgres"), f"TEMPLATE {request.getfixturevalue('postgres_template')}"
+    ) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _postgres_database(postgres: str, options: str = "") -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {name} {options}")
+    yield postgres.replace("/postgres?", f"/{name}?")
+    with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(migrated_url: str) -> Iterator[Database]:
+    """A migrated database, of each kind in turn."""
+    database = Database(migrated_url)
     yield database
     database.close()
 

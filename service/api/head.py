@@ -1,5 +1,7 @@
 """HEAD wherever GET is: probes, load balancers and download tools ask so."""
 
+import anyio
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["HeadAsGet"]
@@ -17,9 +19,18 @@ class HeadAsGet:
             await self._app(scope, receive, send)
             return
 
-        async def without_body(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
+        with anyio.CancelScope() as answering:
 
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+            async def without_body(message: Message) -> None:
+                if answering.cancel_called:
+                    return
+                if message["type"] == "http.response.body":
+                    await send({**message, "body": b""})
+                    return
+                await send(message)
+                if "content-length" not in Headers(raw=message["headers"]):
+                    # A stream, which may never end: its head is all that was asked for.
+                    await send({"type": "http.response.body", "body": b""})
+                    answering.cancel()
+
+            await self._app({**scope, "method": "GET"}, receive, without_body)

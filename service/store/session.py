@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -83,6 +83,10 @@ def _translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise Unavailable(f"the database cannot be used now: {_reason(error)}") from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # its other children are faults of a statement, not of the database
+            raise
+        raise Unavailable("the database cannot be used: its file is damaged, or is none of SQLite's") from error
 
 
 def _reason(error: Exception) -> str:

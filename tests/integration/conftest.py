@@ -60,9 +60,9 @@ def serving(settings: Settings) -> Iterator[Api]:
 
 
 @pytest.fixture
-def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+def api(migrated_url: str, tmp_path: Path) -> Iterator[Api]:
     """A client of the API, on each kind of database in turn."""
-    with serving(Settings(data_dir=tmp_path / "data", database_url=database_url)) as client:
+    with serving(Settings(data_dir=tmp_path / "data", database_url=migrated_url)) as client:
         yield client
 
 

@@ -217,6 +217,14 @@ def test_an_experiment_that_is_deleted_while_it_is_followed_ends_the_stream(api:
         assert [event.type for event in parsed(response.iter_lines())] in ([], ["status", "done"])
 
 
+def test_head_of_a_stream_is_its_head_alone(sqlite_api: Api) -> None:
+    path = f"/experiments/{create(sqlite_api)}/events"
+    for headers in ({}, {"Last-Event-ID": "1"}):
+        head = sqlite_api.head(path, headers=headers)
+        assert (head.status_code, head.headers["content-type"].split(";")[0]) == (200, "text/event-stream")
+        assert sqlite_api.get("/health/live").status_code == 200  # on the same connection, which is free again
+
+
 def test_a_server_that_stops_ends_open_streams(tmp_path: Path) -> None:
     with ExitStack() as server:
         api = server.enter_context(serving(Settings(data_dir=tmp_path)))

@@ -1,15 +1,17 @@
 """POST /experiments with an Idempotency-Key: however often it is sent, one experiment is queued."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import update
 
+from service.settings import Settings
 from service.store import idempotency
 from service.store.tables import IdempotencyRow, database_now
-from tests.integration.conftest import Api, problem
+from tests.integration.conftest import Api, problem, serving
 
 SPEC = {"activation": "relu", "depth": 1}
 
@@ -111,15 +113,17 @@ def test_many_keys_at_once_are_all_queued(api: Api) -> None:
     assert sorted(queued(api)) == sorted(answer.json()["id"] for answer in answers)
 
 
-def test_a_request_whose_first_is_not_answered_for_long_is_told(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    if api.ports.database.is_sqlite:
-        pytest.skip("one writer at a time: the first has ended before the second begins")
+def test_a_request_whose_first_is_not_answered_for_long_is_told(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PostgreSQL alone: SQLite has one writer at a time, so the first has ended before the second begins.
     monkeypatch.setattr(idempotency, "WAIT_SECONDS", 0.2)
-    with api.ports.database.write() as session:
-        idempotency.once(session, "k", fingerprint="first", keep_hours=1, act=lambda: {"in": "flight"})
-        problem(post(api, "k"), 409, "idempotency-key-in-flight")
-    problem(post(api, "k"), 422, "idempotency-key-reused")
-    assert queued(api) == []
+    with serving(Settings(data_dir=tmp_path, database_url=postgres_url)) as api:
+        with api.ports.database.write() as session:
+            idempotency.once(session, "k", fingerprint="first", keep_hours=1, act=lambda: {"in": "flight"})
+            problem(post(api, "k"), 409, "idempotency-key-in-flight")
+        problem(post(api, "k"), 422, "idempotency-key-reused")
+        assert queued(api) == []
 
 
 @pytest.mark.parametrize("key", ["a", "a" * 255, "~!@#$%^&*()", "019304a2-7b1c-7d3e-8f00-0123456789ab", '"quoted"'])

@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -84,3 +85,11 @@ def test_a_database_of_a_newer_version_is_told_as_such(empty: Database) -> None:
     for act in (schema.upgrade, schema.initialise, schema.require_current):
         with pytest.raises(SchemaOutOfDate, match="a newer epochd is needed"):
             act(empty)
+
+
+def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "epochd.sqlite3").write_bytes(b"this is no database, whatever its name says " * 50)
+    database = Database(f"sqlite:///{tmp_path / 'epochd.sqlite3'}")
+    with pytest.raises(Unavailable, match="none of SQLite's"):
+        schema.initialise(database)
+    database.close()
