@@ -134,11 +134,12 @@ class Worker:
     def _stop(self, threads: list[threading.Thread]) -> None:
         self._draining.set()
         log.info("worker %s stops: running work is given back", self._owner)
-        for slot in self._slots:
-            slot.stop()
         deadline = time.monotonic() + self._settings.drain_seconds
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+            for slot in self._slots:  # again and again: a job may just have begun
+                slot.stop()
+            for thread in threads:
+                thread.join(TICK_SECONDS)
         for slot in self._slots:
             slot.kill()
         for thread in threads:
@@ -173,6 +174,8 @@ class Worker:
                     if not queue.has_work(session):
                         continue
                 with self._database.write() as session:
+                    if self._draining.is_set():  # the way here may have been long
+                        return None
                     queue.release_expired(session, max_attempts=self._settings.max_attempts)
                     claimed = queue.claim(session, owner=self._owner, lease_seconds=self._settings.lease_seconds)
                 if claimed is not None:
