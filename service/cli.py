@@ -147,6 +147,38 @@ def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     )
 
 
+@db.command()
+def check(
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove the files that no experiment names.")] = False,
+) -> None:
+    """Compare the stored files with the experiments that name them: lists missing, damaged and orphaned files.
+
+    Exit code 1 when a file is missing or damaged. Safe while workers run.
+
+    Example: epochd db check --repair
+    """
+    from service import main as composition
+    from service.store.audit import audit, remove_orphans
+
+    settings = _settings(data_dir=data_dir, database_url=database_url)
+    with composition.open_ports(settings) as ports:
+        report = audit(ports.database, ports.blobs)
+        if repair:
+            remove_orphans(ports.blobs, report)
+    for kind, found in (("missing", report.missing), ("damaged", report.corrupt), ("orphaned", report.orphans)):
+        for experiment_id, sha256 in found:
+            removed = ", removed" if repair and kind == "orphaned" else ""
+            typer.echo(f"{kind}: {sha256} of experiment {experiment_id}{removed}")
+    typer.echo(
+        f"{report.checked} files checked: {len(report.missing)} missing, {len(report.corrupt)} damaged, "
+        f"{len(report.orphans)} orphaned{' and removed' if repair and report.orphans else ''}"
+    )
+    if not report.sound:
+        raise typer.Exit(1)
+
+
 @data.command()
 def fetch(
     dataset: Annotated[Literal["mnist", "fashion_mnist"], typer.Argument(help="Which dataset.")],

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from service import datasets
+from service.main import open_ports
+from service.settings import Settings
 from service.store import schema
 from service.store.session import Database
 from tests.acceptance.conftest import EPOCHD
+from tests.conftest import succeed
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,9 +45,9 @@ def test_version_and_help_name_every_command(tmp_path: Path) -> None:
     assert all(command in text for command in ("serve", "worker", "demo", "db", "data"))
 
 
-@pytest.mark.parametrize("command", [["serve"], ["worker"], ["demo"], ["db", "upgrade"], ["data", "fetch"]])
-def test_every_command_has_help_with_an_example(tmp_path: Path, command: list[str]) -> None:
-    done = run(*command, "--help", cwd=tmp_path)
+@pytest.mark.parametrize("command", ["serve", "worker", "demo", "db upgrade", "db check", "data fetch"])
+def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
+    done = run(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Example: epochd" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -135,3 +138,24 @@ def test_the_demonstration_answers_the_articles_question(data_dir: Path) -> None
     assert found["sigmoid", 1] > found["sigmoid", 2] > found["sigmoid", 3]
     assert "The best model answers 7 with confidence 0.9" in done.stdout
     assert (data_dir / "epochd.sqlite3").is_file()
+
+
+def test_db_check_lists_what_is_wrong_and_repairs_what_can_be(tmp_path: Path, tiny_onnx: bytes) -> None:
+    settings = Settings(data_dir=tmp_path / "epochd-data")
+    with open_ports(settings) as ports:
+        made = succeed(ports.database, ports.blobs, tiny_onnx)
+        orphan = ports.blobs.put(made.id, b"left behind")
+    first = run("db", "check", "--repair", cwd=tmp_path)
+    assert first.returncode == 0
+    assert first.stdout.splitlines() == [
+        f"orphaned: {orphan} of experiment {made.id}, removed",
+        "2 files checked: 0 missing, 0 damaged, 1 orphaned and removed",
+    ]
+    assert made.model is not None
+    keras = made.model.formats["keras"].sha256
+    (settings.data_dir / "blobs" / made.id / keras).write_bytes(b"damage")
+    second = run("db", "check", cwd=tmp_path)
+    assert (second.returncode, second.stdout) == (
+        1,
+        f"damaged: {keras} of experiment {made.id}\n2 files checked: 0 missing, 1 damaged, 0 orphaned\n",
+    )
