@@ -22,7 +22,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     return subprocess.run(
         [EPOCHD, *arguments],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"} | environment,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "EPOCHD_PORT": "0"} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
