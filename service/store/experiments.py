@@ -222,7 +222,8 @@ def delete_finished(session: Session, experiment_id: str) -> list[str]:
     if row is None:
         raise _not_found(experiment_id)
     if not Status(row.status).terminal:
-        raise ExperimentNotFinished(f"the experiment is {row.status}: cancel it first")
+        advice = "wait until it has ended" if row.status == Status.CANCELLING else "cancel it first"
+        raise ExperimentNotFinished(f"the experiment is {row.status}: {advice}")
     aliases = session.scalars(
         select(AliasRow.name).where(AliasRow.experiment_id == experiment_id).order_by(AliasRow.name)
     ).all()

@@ -200,6 +200,7 @@ def _hits(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 @functools.cache
 def _configure() -> None:
     """One thread an experiment: as fast as two for networks this small, and the order of every sum is fixed."""
+    tf.get_logger().setLevel("ERROR")  # it warns of a graph for every experiment, which is what is wanted
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
