@@ -3,13 +3,14 @@
 
 # 3.13 is the newest Python that requirements/*.txt are locked for.
 FROM python:3.13-slim AS python
+ENV PIP_CACHE_DIR=/var/cache/pip
 WORKDIR /src
 
 
 # Epochd itself, as a wheel. The migrations travel inside it.
 FROM python AS wheel
 COPY requirements/build.txt requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv --without-pip /opt/build && \
     pip --python /opt/build install --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
@@ -22,7 +23,7 @@ RUN pip --python /opt/build wheel --no-deps --no-build-isolation --wheel-dir /di
 # The images get these environments as they are, without pip.
 FROM python AS api-environment
 COPY requirements/base.txt requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv --without-pip /opt/epochd && \
     pip --python /opt/epochd install --require-hashes -r requirements/base.txt
 COPY --from=wheel /dist /dist
@@ -31,7 +32,7 @@ RUN pip --python /opt/epochd install --no-deps --no-index /dist/*.whl
 
 FROM python AS worker-environment
 COPY requirements/train.txt requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv --without-pip /opt/epochd && \
     pip --python /opt/epochd install --require-hashes -r requirements/train.txt
 COPY --from=wheel /dist /dist

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -266,7 +266,3 @@ class Experiment(Frozen):
     started_at: datetime | None
     """When its first attempt began."""
     finished_at: datetime | None
-
-    def with_status(self, status: Status) -> Self:
-        """A copy in another status."""
-        return self.model_copy(update={"status": status})

@@ -381,6 +381,9 @@ class Builder:
                     self._copy(argument, root, cwd)
                 case "RUN":
                     self._run(argument, root, cwd)
+                case "ENV":
+                    given = dict(word.split("=", 1) for word in shlex.split(argument))
+                    self._variables |= {k: f"{root}{v}" if v.startswith("/") else v for k, v in given.items()}
                 case _:
                     pytest.fail(f"this test does not know {instruction} in the stage {name}")
 
