@@ -17,6 +17,7 @@ EpochdError
 │   ├── ReservedAlias
 │   └── IdempotencyKeyInFlight
 ├── TooLarge
+├── QueueFull
 ├── UnsupportedMediaType
 ├── Unavailable
 │   ├── SchemaOutOfDate
@@ -51,6 +52,7 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "OutOfMemory",
+    "QueueFull",
     "ReservedAlias",
     "SchemaOutOfDate",
     "SpecTooLarge",
@@ -135,6 +137,10 @@ class IdempotencyKeyInFlight(Conflict):
 
 class TooLarge(EpochdError):
     """The body is larger than the operator allows."""
+
+
+class QueueFull(EpochdError):
+    """As many experiments wait as the operator allows: try again when some have begun."""
 
 
 class UnsupportedMediaType(EpochdError):

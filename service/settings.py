@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """A trainer that says nothing for this long is killed and the experiment tried again."""
     max_attempts: int = Field(default=3, ge=1, le=100)
     """How often an experiment is started before it fails with `attempts_exhausted`. Drained work does not count."""
+    max_queued: int = Field(default=10_000, ge=1)
+    """Most experiments that wait. More are refused with 429 until some have begun."""
     checkpoint_seconds: float = Field(default=5.0, ge=0)
     """Least time between two checkpoints of an experiment; 0 makes one after every epoch."""
     poll_seconds: float = Field(default=0.1, gt=0, le=60)

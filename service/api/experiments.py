@@ -103,7 +103,7 @@ class MetricsQuery(BaseModel):
     "",
     status_code=202,
     summary="Queue an experiment",
-    responses=responses(409, 413, 415),
+    responses=responses(409, 413, 415, 429),
     response_description="It is queued; its `Location` tells how it goes.",
 )
 def create(
@@ -124,16 +124,17 @@ def create(
             "are trained here: take fewer units or a smaller depth",
             "/units",
         )
+    most = ports.settings.max_queued
     with ports.database.write() as session:
         if idempotency_key is None:
-            answer = _answer(experiments.create(session, spec))
+            answer = _answer(experiments.create(session, spec, max_queued=most))
         else:
             stored = idempotency.once(
                 session,
                 idempotency_key,
                 fingerprint=_fingerprint(spec),
                 keep_hours=ports.settings.idempotency_hours,
-                act=lambda: _answer(experiments.create(session, spec)).model_dump(mode="json"),
+                act=lambda: _answer(experiments.create(session, spec, max_queued=most)).model_dump(mode="json"),
             )
             answer = ExperimentAnswer.model_validate(stored)
     return _accepted(response, answer)
@@ -202,12 +203,13 @@ def cancel(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> E
     "/{experiment_id}/retry",
     status_code=202,
     summary="Repeat an experiment",
-    responses=responses(404, 409),
+    responses=responses(404, 409, 429),
 )
 def retry(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> ExperimentAnswer:
     """Queue a new experiment with the same spec; its `retry_of` names this one, which must have ended."""
     with ports.database.write() as session:
-        return _accepted(response, _answer(experiments.retry(session, experiment_id)))
+        repeated = experiments.retry(session, experiment_id, max_queued=ports.settings.max_queued)
+        return _accepted(response, _answer(repeated))
 
 
 @router.delete("/{experiment_id}", status_code=204, summary="Delete an experiment", responses=responses(404, 409))

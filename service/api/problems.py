@@ -20,7 +20,8 @@ __all__ = ["Problem", "install", "responses"]
 log = logging.getLogger("epochd.api")
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = "5"
+# When to try again, by what was answered.
+RETRY_AFTER_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: "5", HTTPStatus.TOO_MANY_REQUESTS: "10"}
 
 # The nearest class on an error's line of descent decides.
 STATUS: dict[type[errors.EpochdError], HTTPStatus] = {
@@ -28,6 +29,7 @@ STATUS: dict[type[errors.EpochdError], HTTPStatus] = {
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BlobMissing: HTTPStatus.GONE,
@@ -55,6 +57,7 @@ DESCRIPTIONS = {
     415: "The body's media type is not read here.",
     416: "`Range` lies outside the file.",
     422: "The request cannot be meant: `errors` says where and why.",
+    429: "Too many experiments wait; try again after `Retry-After`.",
     503: "Something the service needs is away; try again after `Retry-After`.",
 }
 
@@ -203,8 +206,8 @@ def _answer(
         errors=faults,
     )
     headers = headers or {}
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if status in RETRY_AFTER_SECONDS:
+        headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
     return JSONResponse(
         problem.model_dump(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
     )

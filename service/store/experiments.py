@@ -30,6 +30,7 @@ from service.errors import (
     ExperimentNotFinished,
     ExperimentNotFound,
     InvalidCursor,
+    QueueFull,
 )
 from service.store.tables import AliasRow, EpochRow, EventRow, ExperimentRow, TagRow, database_now
 from service.store.transitions import append_event, move
@@ -82,8 +83,14 @@ class StoredEvent:
     data: dict[str, Any]
 
 
-def create(session: Session, spec: Spec, *, retry_of: str | None = None) -> Experiment:
-    """Queue a new experiment."""
+def create(session: Session, spec: Spec, *, retry_of: str | None = None, max_queued: int | None = None) -> Experiment:
+    """Queue a new experiment.
+
+    Raises:
+        QueueFull: `max_queued` wait already.
+    """
+    if max_queued is not None:
+        _require_room(session, max_queued)
     row = ExperimentRow(
         id=str(uuid_utils.uuid7()),
         status=Status.QUEUED.value,
@@ -197,17 +204,18 @@ def cancel(session: Session, experiment_id: str) -> Experiment:
     raise AssertionError("an experiment is queued or running, yet neither could be moved")
 
 
-def retry(session: Session, experiment_id: str) -> Experiment:
+def retry(session: Session, experiment_id: str, *, max_queued: int | None = None) -> Experiment:
     """Queue a new experiment with the same spec.
 
     Raises:
         ExperimentNotFound: there is none with this id.
         ExperimentNotFinished: the first has not ended.
+        QueueFull: `max_queued` wait already.
     """
     first = get(session, experiment_id)
     if not first.status.terminal:
         raise ExperimentNotFinished(f"the experiment is {first.status}: it can be repeated once it has ended")
-    return create(session, first.spec, retry_of=experiment_id)
+    return create(session, first.spec, retry_of=experiment_id, max_queued=max_queued)
 
 
 def delete_finished(session: Session, experiment_id: str) -> list[str]:
@@ -276,6 +284,15 @@ def _model(row: ExperimentRow) -> Model | None:
             "onnx": ModelFile(sha256=row.onnx_sha256, bytes=row.onnx_bytes),
         },
     )
+
+
+def _require_room(session: Session, max_queued: int) -> None:
+    """On PostgreSQL, transactions at the same moment do not see each other: they may pass the limit by their number.
+    Work that comes back to the queue is never refused.
+    """
+    waiting = select(ExperimentRow.id).where(ExperimentRow.status == Status.QUEUED.value).limit(max_queued).subquery()
+    if session.scalar(select(func.count()).select_from(waiting)) == max_queued:
+        raise QueueFull(f"{max_queued:,} experiments wait already, and no more are taken: try again later")
 
 
 def _row(session: Session, experiment_id: str) -> ExperimentRow:

@@ -1,9 +1,12 @@
 """/experiments over HTTP, on SQLite and PostgreSQL."""
 
+from pathlib import Path
+
 import pytest
 
 from service.domain.experiment import ACTIVATIONS
-from tests.integration.conftest import Api
+from service.settings import Settings
+from tests.integration.conftest import Api, problem, serving
 
 
 def test_a_new_experiment_is_queued_with_its_defaults(api: Api) -> None:
@@ -36,3 +39,24 @@ def test_a_wrong_depth_is_refused(api: Api, depth: object) -> None:
     response = api.post("/experiments", json={"activation": "relu", "depth": depth})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/depth"
+
+
+def test_a_full_queue_refuses_more_until_there_is_room_and_forgets_nothing(migrated_url: str, tmp_path: Path) -> None:
+    spec = {"activation": "relu", "depth": 1}
+    with serving(Settings(data_dir=tmp_path, database_url=migrated_url, max_queued=2)) as api:
+        first = api.post("/experiments", json=spec, headers={"Idempotency-Key": "first"})
+        second = api.post("/experiments", json=spec)
+        assert (first.status_code, second.status_code) == (202, 202)
+        for _ in range(2):
+            refused = api.post("/experiments", json=spec, headers={"Idempotency-Key": "third"})
+            assert "2 experiments wait already" in problem(refused, 429, "queue-full")["detail"]
+            assert int(refused.headers["retry-after"]) > 0
+        again = api.post("/experiments", json=spec, headers={"Idempotency-Key": "first"})
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+        api.post(f"{second.headers['location']}/cancel").raise_for_status()
+        third = api.post("/experiments", json=spec, headers={"Idempotency-Key": "third"})
+        assert third.status_code == 202
+        problem(api.post(f"{second.headers['location']}/retry"), 429, "queue-full")
+        problem(api.post("/experiments/01a20f00-0000-7000-8000-000000000000/retry"), 404)
+        assert len(api.get("/experiments").json()["data"]) == 3
