@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -72,6 +73,7 @@ class Worker:
         self._draining = threading.Event()
         self._attempts: set[_Attempt] = set()
         self._slots: list[Slot] = []
+        self._cut_off_at = -math.inf
 
     def drain(self) -> None:
         """Claim nothing more and give running work back. Returns at once; `run` returns when all is given back."""
@@ -103,7 +105,7 @@ class Worker:
             try:
                 statuses = self._beat(attempts) if beat else self._look()
             except Unavailable as error:
-                log.warning("%s; trying again", error)
+                self._cut_off(error)
                 continue
             if beat:
                 beat_at = time.monotonic() + self._settings.lease_seconds / 3
@@ -176,14 +178,25 @@ class Worker:
                 with self._database.write() as session:
                     if self._draining.is_set():  # the way here may have been long
                         return None
-                    queue.release_expired(session, max_attempts=self._settings.max_attempts)
+                    if self._others_could_renew():
+                        queue.release_expired(session, max_attempts=self._settings.max_attempts)
                     claimed = queue.claim(session, owner=self._owner, lease_seconds=self._settings.lease_seconds)
                 if claimed is not None:
                     return claimed
             except Unavailable as error:
-                log.warning("%s; trying again", error)
+                self._cut_off(error)
                 self._draining.wait(RETRY_SECONDS)
         return None
+
+    def _cut_off(self, error: Unavailable) -> None:
+        log.warning("%s; trying again", error)
+        self._cut_off_at = time.monotonic()
+
+    def _others_could_renew(self) -> bool:
+        """Whether a lease that has run out tells of a dead worker. While the database was away nobody could renew
+        one: whoever comes back first must not take the others' work.
+        """
+        return time.monotonic() - self._cut_off_at > self._settings.lease_seconds / 3
 
     def _attempt(self, claimed: Claim, slot: Slot) -> None:
         log.info("experiment %s, attempt %d: begins", claimed.experiment_id, claimed.attempt)

@@ -10,13 +10,16 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api.deps import ExperimentId, Ports, PortsOf
 from service.api.problems import responses
-from service.errors import ExperimentNotFound
+from service.errors import ExperimentNotFound, Unavailable
 from service.store import experiments
 from service.store.experiments import StoredEvent
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
+
+OUTAGE_SECONDS = 1.0
+"""How often a stream looks whether the database is back."""
 
 LastEventId = Annotated[
     int,
@@ -40,13 +43,21 @@ async def follow(
     ports: PortsOf, experiment_id: Annotated[str, Depends(_existing)], last_event_id: LastEventId = 0
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events from the first on: `status` for every change of status, `epoch` with the metrics of each
-    epoch, and `done` at the end, after which the stream closes.
+    epoch, and `done` at the end, after which the stream closes. Should the experiment be deleted before that was
+    read, `deleted` is the last. While the database is away the stream waits.
 
     Ids are the stored sequence. A client that comes back with `Last-Event-ID` misses nothing and sees nothing twice;
     one that has read everything of an experiment that has ended gets an empty stream.
     """
     while not ports.stopping.is_set():
-        events, ended = await run_in_threadpool(_after, ports, experiment_id, last_event_id)
+        try:
+            events, ended = await run_in_threadpool(_after, ports, experiment_id, last_event_id)
+        except ExperimentNotFound:
+            yield ServerSentEvent(event="deleted", id=str(last_event_id), data={"id": experiment_id})
+            return
+        except Unavailable:  # the stream outlives it: there is no status code left to tell of it
+            await asyncio.sleep(OUTAGE_SECONDS)
+            continue
         for event in events:
             last_event_id = event.sequence
             yield ServerSentEvent(event=event.type, id=str(event.sequence), data=event.data)
@@ -59,14 +70,15 @@ async def follow(
 
 
 def _after(ports: Ports, experiment_id: str, sequence: int) -> tuple[list[StoredEvent], bool]:
-    """The events to come next and, where there are none, whether none will ever come."""
+    """The events to come next and, where there are none, whether none will ever come.
+
+    Raises:
+        ExperimentNotFound: it was deleted while it was followed.
+    """
     with ports.database.read() as session:
         events = experiments.events_after(session, experiment_id, sequence)
         if events:
             return events, False
-        try:
-            ended = experiments.get(session, experiment_id).status.terminal
-        except ExperimentNotFound:  # deleted while it was followed
-            return [], True
+        ended = experiments.get(session, experiment_id).status.terminal
         # The end and its event are written at once, but maybe between the two looks above.
         return experiments.events_after(session, experiment_id, sequence) if ended else [], ended

@@ -1,5 +1,6 @@
 """Connections and transactions, the same for SQLite and PostgreSQL."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,13 @@ __all__ = ["Database", "insert_if_absent"]
 
 SQLITE_BUSY_MS = 5_000
 POSTGRES_CONNECT_SECONDS = 5
+# A server that is cut off says nothing. Without these a write would wait for the kernel to give up: minutes, or hours.
+POSTGRES_KEEPALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 class Database:
@@ -35,6 +43,7 @@ class Database:
         self.url = _normalised(url)
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
         self._read = sessionmaker(self.engine, expire_on_commit=False)
+        self._turn = threading.Lock()
         self._write = sessionmaker(self.engine.execution_options(sqlite_begin="IMMEDIATE"), expire_on_commit=False)
 
     @property
@@ -59,7 +68,7 @@ class Database:
         Raises:
             Unavailable: the database cannot be reached, or is locked by somebody else.
         """
-        with _translated(), self._write() as session, session.begin():
+        with _translated(), self._in_turn(), self._write() as session, session.begin():
             yield session
 
     @contextmanager
@@ -72,6 +81,21 @@ class Database:
         with _translated(), self.engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
             yield connection
 
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """SQLite lets one write at a time, and those that wait look again ever more rarely, so that many starve.
+        Within a process they take turns instead, and a connection only when it is theirs.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=SQLITE_BUSY_MS / 1000):
+            raise Unavailable(_unusable("it is locked"))
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -82,11 +106,15 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
-        raise Unavailable(f"the database cannot be used now: {_reason(error)}") from error
+        raise Unavailable(_unusable(_reason(error))) from error
     except DatabaseError as error:
         if type(error) is not DatabaseError:  # its other children are faults of a statement, not of the database
             raise
         raise Unavailable("the database cannot be used: its file is damaged, or is none of SQLite's") from error
+
+
+def _unusable(reason: str) -> str:
+    return f"the database cannot be used now: {reason}"
 
 
 def _reason(error: Exception) -> str:
@@ -132,7 +160,7 @@ def _postgresql_engine(url: URL) -> Engine:
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=20,
-        connect_args={"connect_timeout": POSTGRES_CONNECT_SECONDS, "application_name": "epochd"},
+        connect_args={"connect_timeout": POSTGRES_CONNECT_SECONDS, "application_name": "epochd", **POSTGRES_KEEPALIVE},
     )
 
 

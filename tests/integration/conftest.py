@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import uvicorn
+from sqlalchemy import make_url
 
 from service.api.deps import Ports
 from service.main import create
@@ -57,6 +59,18 @@ def serving(settings: Settings) -> Iterator[Api]:
         client.ports.stopping.set()
         server.should_exit = True
         thread.join()
+
+
+@contextlib.contextmanager
+def out_of_reach(url: str) -> Iterator[None]:
+    """Cut every connection to a database of PostgreSQL, and let nobody in."""
+    name = make_url(url).database
+    assert name is not None
+    with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as server:
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        yield
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 @pytest.fixture

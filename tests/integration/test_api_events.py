@@ -15,10 +15,10 @@ import pytest
 from service.domain.events import Trained
 from service.domain.experiment import EpochMetrics
 from service.settings import Settings
-from service.store import queue
+from service.store import experiments, queue
 from service.store.queue import Claim, ModelFiles
 from tests.conftest import succeed
-from tests.integration.conftest import Api, problem, serving
+from tests.integration.conftest import Api, out_of_reach, problem, serving
 
 
 class Event(NamedTuple):
@@ -209,12 +209,37 @@ def test_a_last_event_that_no_stream_has_is_refused(sqlite_api: Api, last: str) 
     assert (found["location"], found["pointer"]) == ("header", "/last-event-id")
 
 
-def test_an_experiment_that_is_deleted_while_it_is_followed_ends_the_stream(api: Api) -> None:
+def test_an_experiment_that_is_deleted_while_it_is_followed_is_told_to_be(api: Api) -> None:
+    identity = create(api)
+    with following(api, identity) as next_event:
+        assert next_event() == Event(1, "status", {"status": "queued", "attempt": 0})
+        with api.ports.database.write() as session:  # at once, so that no look comes between
+            experiments.cancel(session, identity)
+            experiments.delete_finished(session, identity)
+        assert next_event() == Event(1, "deleted", {"id": identity})
+        assert next_event() is None
+
+
+def test_a_stream_waits_while_the_database_is_away(postgres_url: str, tmp_path: Path) -> None:
+    with serving(Settings(data_dir=tmp_path, database_url=postgres_url)) as api:
+        identity = create(api)
+        with following(api, identity) as next_event:
+            assert next_event() == Event(1, "status", {"status": "queued", "attempt": 0})
+            with out_of_reach(postgres_url):
+                problem(api.get("/experiments"), 503, "unavailable")
+                problem(api.get("/health/ready"), 503, "unavailable")
+            api.post(f"/experiments/{identity}/cancel").raise_for_status()
+            told = [next_event(), next_event()]
+            assert [event and event.type for event in told] == ["status", "done"]
+            assert next_event() is None
+
+
+def test_an_experiment_that_is_deleted_after_its_end_ends_the_stream(api: Api) -> None:
     identity = create(api)
     api.post(f"/experiments/{identity}/cancel").raise_for_status()
     with api.stream("GET", f"/experiments/{identity}/events", headers={"Last-Event-ID": "1"}) as response:
         api.delete(f"/experiments/{identity}").raise_for_status()
-        assert [event.type for event in parsed(response.iter_lines())] in ([], ["status", "done"])
+        assert [event.type for event in parsed(response.iter_lines())] in (["deleted"], ["status", "done"])
 
 
 def test_head_of_a_stream_is_its_head_alone(sqlite_api: Api) -> None:

@@ -1,20 +1,24 @@
 """The worker on real databases with real trainer processes that behave as they are told."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.domain.experiment import Experiment, Metrics, Spec, Status
 from service.engines.local import LocalEngine
+from service.errors import Unavailable
 from service.settings import Settings
-from service.store import experiments, models
+from service.store import experiments, models, queue, schema
 from service.store.blobs import Blobs
 from service.store.session import Database
 from service.store.tables import ExperimentRow
 from service.worker import Worker
+from tests.integration.conftest import out_of_reach
 from tests.integration.test_engine import trainers
 
 DEADLINE_SECONDS = 60
@@ -23,11 +27,12 @@ DEADLINE_SECONDS = 60
 class Running:
     """A worker in a thread, and what a test wants to know of its database."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, **settings: Any) -> None:
         self.database = database
-        self.settings = Settings(
-            data_dir=folder, slots=2, poll_seconds=0.02, cancel_grace_seconds=0.3, drain_seconds=5, lease_seconds=5
-        )
+        usual = {
+            "slots": 2, "poll_seconds": 0.02, "cancel_grace_seconds": 0.3, "drain_seconds": 5, "lease_seconds": 5
+        }  # fmt: skip
+        self.settings = Settings(data_dir=folder, **(usual | settings))
         self.blobs = Blobs(self.settings.resolved_blob_url)
         self.worker = self._worker()
         self.thread = threading.Thread(target=self.worker.run)
@@ -154,6 +159,37 @@ def test_a_worker_that_lost_its_lease_stops_its_trainer_and_writes_nothing(runni
     assert running.ended(running.add("counts")).status is Status.SUCCEEDED
     found = running.get(experiment_id)
     assert (found.status, found.attempt) == (Status.RUNNING, 7)
+
+
+def test_an_outage_longer_than_the_lease_costs_no_attempt(postgres_url: str, tmp_path: Path) -> None:
+    database = Database(postgres_url)
+    schema.upgrade(database)
+    workers = [Running(database, tmp_path / name, slots=1, lease_seconds=1) for name in ("one", "two")]
+    ids = [workers[0].add("waits", epochs=1) for _ in workers]
+    for experiment_id in ids:
+        workers[0].trains(experiment_id)
+    with out_of_reach(postgres_url):
+        threading.Event().wait(1.5)  # the leases run out, and there is nothing that could tell so
+    for experiment_id in ids:
+        workers[0].cancel(experiment_id)
+        workers[0].ended(experiment_id)
+        with database.read() as session:
+            told = [event.data.get("status") for event in experiments.events_after(session, experiment_id, 0)]
+        assert [status for status in told if status] == ["queued", "running", "cancelling", "cancelled", "cancelled"]
+    for worker in workers:
+        worker.stop()
+    database.close()
+
+
+def test_after_an_outage_others_may_renew_their_leases_first(running: Running) -> None:
+    running.worker._cut_off(Unavailable("the database was away"))
+    with running.database.write() as session:
+        of_another = experiments.create(session, Spec(activation="relu", depth=1, epochs=1)).id
+        assert queue.claim(session, owner="another", lease_seconds=-1) is not None
+    assert running.ended(running.add("counts")).status is Status.SUCCEEDED  # so the worker has looked for work
+    assert running.get(of_another).status is Status.RUNNING
+    running.worker._cut_off_at = -math.inf
+    assert running.ended(of_another).attempt == 2
 
 
 @pytest.mark.parametrize("name", ["waits", "deaf"])
