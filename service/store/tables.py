@@ -180,6 +180,11 @@ class EventRow(Base):
     """One event of one experiment's stream. `sequence` has no gaps: it is drawn under the experiment's row lock."""
 
     __tablename__ = "events"
+    __table_args__ = (
+        # Whatever a fault in the code might try, an experiment ends once.
+        Index("uq_events_done", "experiment_id", unique=True,
+              sqlite_where=text("type = 'done'"), postgresql_where=text("type = 'done'")),
+    )  # fmt: skip
 
     experiment_id: Mapped[str] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
     sequence: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

@@ -1,9 +1,12 @@
 """The queue's guarantees, on SQLite and PostgreSQL."""
 
+import contextlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from service.domain.events import Trained
 from service.domain.experiment import EpochMetrics, Experiment, Spec, Status
@@ -12,6 +15,7 @@ from service.store import experiments, queue
 from service.store.queue import Claim, ModelFiles
 from service.store.session import Database
 from service.store.tables import ExperimentRow, database_now
+from service.store.transitions import append_event
 
 RELU = Spec(activation="relu", depth=1)
 FILES = ModelFiles(keras_sha256="a" * 64, onnx_sha256="b" * 64)
@@ -268,26 +272,77 @@ def test_a_finished_experiment_cannot_be_cancelled(database: Database) -> None:
         experiments.cancel(session, created.id)
 
 
+def at_once(*acts: Callable[[], object]) -> None:
+    """Run each in a thread, all begun at the same moment."""
+    start = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], object]) -> None:
+        start.wait()
+        act()
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def cancel(database: Database, experiment_id: str) -> Experiment:
+    with database.write() as session:
+        return experiments.cancel(session, experiment_id)
+
+
+def test_cancel_against_claim_ends_in_one_legal_state(database: Database) -> None:
+    for _ in range(20):
+        created = add(database)
+        got: list[Claim | None] = []
+        at_once(lambda: got.append(claim(database)), lambda: cancel(database, created.id))  # noqa: B023 - at once
+        (mine,) = got
+        found = read(database, created.id)
+        if mine is None:
+            assert (found.status, found.attempt) == (Status.CANCELLED, 0)
+        else:
+            assert (found.status, found.attempt) == (Status.CANCELLING, 1)
+            with database.write() as session:
+                assert queue.give_back(session, mine) is Status.CANCELLED
+        statuses = [status for _, kind, status in events(database, created.id) if kind == "status"]
+        between = [] if mine is None else ["running", "cancelling"]
+        assert statuses == ["queued", *between, "cancelled"]
+
+
+def test_cancel_against_the_end_of_a_lease_ends_in_one_legal_state(database: Database) -> None:
+    for _ in range(20):
+        created, stale = add(database), claimed(database)
+        at_once(lambda: expire_leases(database), lambda: cancel(database, created.id))  # noqa: B023 - at once
+        expire_leases(database)  # the cancel may have come behind the first look
+        assert read(database, created.id).status is Status.CANCELLED
+        ends = [kind for _, kind, _ in events(database, created.id)].count("done")
+        assert ends == 1
+        with pytest.raises(LeaseLost), database.write() as session:
+            queue.finish(session, stale, TRAINED, FILES)
+
+
+def test_the_database_refuses_a_second_end(database: Database) -> None:
+    created = add(database)
+    cancel(database, created.id)
+    with pytest.raises(IntegrityError), database.write() as session:
+        append_event(session, session.get_one(ExperimentRow, created.id), "done", {})
+
+
 def test_cancel_against_finish_ends_in_one_legal_state(database: Database) -> None:
     outcomes = set()
     for _ in range(10):
         created, mine = add(database), claimed(database)
-        start = threading.Barrier(2)
 
-        def finish(mine: Claim = mine, start: threading.Barrier = start) -> None:
-            start.wait()
+        def finish(mine: Claim = mine) -> None:
             with database.write() as session:
                 queue.finish(session, mine, TRAINED, FILES)
 
-        thread = threading.Thread(target=finish)
-        thread.start()
-        start.wait()
-        try:
-            with database.write() as session:
-                experiments.cancel(session, created.id)
-        except ExperimentAlreadyFinished:
-            pass
-        thread.join()
+        def give_up(experiment_id: str = created.id) -> None:
+            with contextlib.suppress(ExperimentAlreadyFinished):
+                cancel(database, experiment_id)
+
+        at_once(finish, give_up)
         found = read(database, created.id)
         assert found.status in {Status.SUCCEEDED, Status.CANCELLED}
         assert (found.result is not None) == (found.status is Status.SUCCEEDED)
