@@ -50,6 +50,7 @@ def main() -> None:
     except EpochdError as error:
         _fail(str(error))
     except KeyboardInterrupt:
+        err.print("epochd: stopped")
         raise SystemExit(130) from None  # as a shell reports a process that ended by Ctrl-C
 
 

@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import logging
 import os
 import shutil
 import socket
@@ -30,6 +31,8 @@ import numpy.typing as npt
 from service.errors import DatasetUnavailable
 
 __all__ = ["LABELS", "Arrays", "Progress", "load"]
+
+log = logging.getLogger("epochd.datasets")
 
 Images = npt.NDArray[np.uint8]
 Progress = Callable[[str, int, int | None], None]
@@ -108,8 +111,11 @@ def load(name: str, folder: Path, *, path: Path | None = None, progress: Progres
     if name not in SHA256:
         raise ValueError(f"no dataset is named {name!r}; there are {', '.join(SHA256)}")
     cached = folder / f"{name}.npz"
-    with contextlib.suppress(_SourceError):
+    try:
         return _verified(name, _read_npz(cached))
+    except _SourceError as error:
+        if cached.exists():
+            log.warning("%s is damaged (%s): it is fetched again", cached, error)
     tried = []
     for label, source in _sources(name, path, progress or (lambda *_: None)):
         try:

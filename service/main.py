@@ -109,6 +109,7 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
     with open_database(settings) as database:
         schema.initialise(database)
         _import_datasets(settings)
+        log.info("datasets and files are in %s", settings.data_dir)
         worker = Worker(
             database=database,
             blobs=Blobs(settings.resolved_blob_url),
@@ -158,7 +159,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)  # its own text names the address again
         raise StartError(f"cannot listen on {host} port {port}: {reason}. Try another --port") from None
 
 

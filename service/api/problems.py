@@ -170,6 +170,10 @@ def _fault(fault: dict[str, Any]) -> Fault:
         return Fault(pointer="", location="body", message=f"no valid JSON: {fault['ctx']['error']} at {path[0]}")
     if fault["type"] == "extra_forbidden":
         message = "there is no such field"
+    elif not path and fault["type"] == "missing":
+        message = f"the {location} is missing"
+    elif not path and fault["type"] == "model_attributes_type":
+        message = "must be a JSON object"
     elif fault["type"] == "value_error":
         message = str(fault["ctx"]["error"])
     pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)

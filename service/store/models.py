@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -127,12 +128,13 @@ def set_alias(session: Session, name: str, experiment_id: str) -> tuple[Alias, b
     """Make an alias or move it, atomically. Returns it and whether it is new.
 
     Raises:
-        ReservedAlias: the alias is computed.
+        ReservedAlias: the alias is computed, or looks like the id of an experiment.
         ExperimentNotFound: there is no such experiment.
         ModelNotFound: the experiment ended without a model.
         ExperimentNotFinished: the experiment has not ended.
     """
     _refuse_computed(name)
+    _refuse_id(name)
     row = _succeeded(session, experiment_id, lock=True)
     created = insert_if_absent(session, AliasRow, name=name, experiment_id=row.id, updated_at=database_now())
     if not created:
@@ -198,6 +200,14 @@ def _alias(name: str, row: ExperimentRow, *, computed: bool, updated_at: datetim
 def _refuse_computed(name: str) -> None:
     if name == BEST or name.startswith(f"{BEST}-"):
         raise ReservedAlias(f"the alias {name} moves by itself: choose another name")
+
+
+def _refuse_id(name: str) -> None:
+    try:
+        UUID(name)
+    except ValueError:
+        return
+    raise ReservedAlias("an experiment's id always means its own model: choose another name")
 
 
 def _no_alias(name: str) -> AliasNotFound:

@@ -13,16 +13,19 @@ from service.domain.experiment import TRANSITIONS, Status
 from tests.chaos.system import System
 
 SPECS: tuple[dict[str, Any], ...] = (
-    {"activation": "relu", "depth": 1, "epochs": 5},
-    {"activation": "sigmoid", "depth": 2, "epochs": 4, "seed": 3},
-    {"activation": "tanh", "depth": 1, "epochs": 6, "optimizer": "sgd"},
+    {"activation": "relu", "depth": 1, "epochs": 12},
+    {"activation": "sigmoid", "depth": 2, "epochs": 10, "seed": 3},
+    {"activation": "tanh", "depth": 1, "epochs": 15, "optimizer": "sgd"},
 )
 FAULTS: dict[str, Callable[[System, random.Random], None]] = {
     "trainer": System.kill_trainer,
     "worker": System.kill_worker,
     "drain": System.drain_worker,
+    "freeze": System.freeze_worker,
+    "api": System.kill_api,
     "service": System.kill_service,
     "database": System.strike_database,
+    "connections": System.cut_connections,
 }
 
 
@@ -36,6 +39,12 @@ class Tally:
     interrupted: int = 0
     lost: int = 0
     doubled: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Count what happened elsewhere too."""
+        for name in ("rounds", "experiments", "interrupted", "lost", "doubled"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.faults += other.faults
 
     def line(self) -> str:
         """All of it in one line."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import httpx
 import psutil
+import psycopg
 
 DEADLINE_SECONDS = 180.0
 ENVIRONMENT = {
@@ -35,6 +36,9 @@ class Backend(Protocol):
     def strike(self, rng: random.Random) -> None:
         """Take the database away for a while, and give it back."""
 
+    def disconnect(self, rng: random.Random) -> None:
+        """Cut what is connected to it, if there is anything to cut."""
+
 
 class Sqlite:
     """A SQLite file, which another process locks."""
@@ -47,6 +51,13 @@ class Sqlite:
         with contextlib.closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             threading.Event().wait(rng.uniform(0.5, 8))
+            other.execute("ROLLBACK")
+
+    def disconnect(self, rng: random.Random) -> None:
+        """There are no connections to a file: a short lock is the nearest thing."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            threading.Event().wait(rng.uniform(0, 0.5))
             other.execute("ROLLBACK")
 
 
@@ -68,6 +79,14 @@ class Postgres:
         server.wait(60)
         threading.Event().wait(rng.uniform(0, 2))
         self._server.start()
+
+    def disconnect(self, rng: random.Random) -> None:
+        for _ in range(rng.randint(1, 5)):
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'epochd'"
+                )
+            threading.Event().wait(rng.uniform(0, 0.3))
 
     def close(self) -> None:
         """Stop the server and remove its files."""
@@ -149,6 +168,20 @@ class System:
         self.start()
         worker.wait(60)
 
+    def freeze_worker(self, rng: random.Random) -> None:
+        """Stop a worker for longer than its lease, so that another takes its work, and let it go on: it must notice."""
+        worker = psutil.Process(rng.choice(self._workers).pid)
+        worker.suspend()
+        threading.Event().wait(rng.uniform(1, 2) * float(ENVIRONMENT["EPOCHD_LEASE_SECONDS"]))
+        worker.resume()
+
+    def kill_api(self, _rng: random.Random) -> None:
+        """SIGKILL the API alone, and start another."""
+        assert self._api is not None
+        self._api.kill()
+        self._api.wait()
+        self.start()
+
     def kill_service(self, _rng: random.Random) -> None:
         """SIGKILL everything at once, and start it again."""
         assert self._api is not None
@@ -161,6 +194,18 @@ class System:
     def strike_database(self, rng: random.Random) -> None:
         """Take the database away for a while."""
         self.backend.strike(rng)
+
+    def cut_connections(self, rng: random.Random) -> None:
+        """Cut every connection to the database."""
+        self.backend.disconnect(rng)
+
+    def resize(self, workers: int) -> None:
+        """Have so many workers from now on."""
+        self._wanted = workers
+        for worker in self._workers[workers:]:
+            worker.terminate()
+            worker.wait(60)
+        self.start()
 
     def request(self, method: str, path: str, **values: Any) -> httpx.Response:
         """Send a request until it is answered with something else than 503, as a patient client does."""

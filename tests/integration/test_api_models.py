@@ -157,6 +157,7 @@ def test_the_computed_aliases_are_listed_first_and_cannot_be_set(api: Api, tiny_
     ]
     assert [alias["test_accuracy"] for alias in found] == [0.7, 0.9, 0.5]
     assert found[0]["updated_at"] is None
+    problem(api.put(f"/models/{high.id}", json={"experiment_id": low.id}), 409, "reserved-alias")
     for name in ("best", "best-fashion_mnist", "best-anything"):
         problem(api.put(f"/models/{name}", json={"experiment_id": low.id}), 409, "reserved-alias")
         problem(api.delete(f"/models/{name}"), 409, "reserved-alias")

@@ -29,14 +29,14 @@ def with_(field: str, value: str) -> bytes:
 
 
 BODIES = {
-    "nothing": Bad(b"", "", "required"),
+    "nothing": Bad(b"", "", "the body is missing"),
     "spaces": Bad(b"  ", "", "no valid JSON"),
     "half": Bad(b'{"activation": "relu"', "", "no valid JSON"),
     "single quotes": Bad(b"{'activation': 'relu'}", "", "no valid JSON"),
     "two values": Bad(b"{}{}", "", "no valid JSON"),
-    "a list": Bad(b"[]", "", "dictionary"),
-    "null": Bad(b"null", "", "dictionary"),
-    "a number": Bad(b"7", "", "dictionary"),
+    "a list": Bad(b"[]", "", "must be a JSON object"),
+    "null": Bad(b"null", "", "must be a JSON object"),
+    "a number": Bad(b"7", "", "must be a JSON object"),
     "no UTF-8": Bad(with_("name", '"?"').replace(b"?", b"\xff"), "", "UTF-8"),
     "deep lists": Bad(b"[" * 100_000, "", "nested too deeply"),
     "deep objects": Bad(b'{"a":' * 100_000, "", "nested too deeply"),

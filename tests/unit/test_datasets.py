@@ -95,7 +95,9 @@ def test_what_was_had_once_needs_no_source_again(tmp_path: Path, small: Arrays) 
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "other"])
-def test_a_damaged_copy_is_replaced(tmp_path: Path, small: Arrays, damage: str) -> None:
+def test_a_damaged_copy_is_replaced_and_told(
+    tmp_path: Path, small: Arrays, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     source = as_npz(tmp_path / "source.npz", small)
     datasets.load("mnist", tmp_path, path=source)
     copy = tmp_path / "mnist.npz"
@@ -103,7 +105,9 @@ def test_a_damaged_copy_is_replaced(tmp_path: Path, small: Arrays, damage: str) 
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
     copy.write_bytes({"cut": good[:-100], "flipped": bytes(flipped), "emptied": b"", "other": b"text"}[damage])
+    assert caplog.messages == []
     assert_same(datasets.load("mnist", tmp_path, path=source), small)
+    assert "is damaged" in caplog.text
     assert copy.read_bytes() == good
 
 
