@@ -3,9 +3,14 @@
 Each experiment has a folder of its own, so that deleting one can never take a file that another shares.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
@@ -13,6 +18,9 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from service.errors import BlobCorrupt, BlobMissing, InvalidInput, Unavailable
 
 __all__ = ["Blobs", "StoredBlob"]
+
+UNFINISHED = "#"
+"""In the names of files that obstore is writing to a local folder: `object#1` becomes `object` when it is whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,7 @@ class Blobs:
         Raises:
             InvalidInput: the URL is not understood.
         """
+        self._folder = _folder(url)
         try:
             self._store: ObjectStore = _open(url)
         except (BaseError, ValueError) as error:
@@ -68,7 +77,8 @@ class Blobs:
         return data
 
     def list(self) -> "list[StoredBlob]":
-        """Every file of the store.
+        """Every file of the store, and in a local folder also those whose writing was cut short: the store itself
+        does not show these, nor would it ever remove them.
 
         Raises:
             Unavailable: the store cannot be read.
@@ -79,13 +89,22 @@ class Blobs:
                 for batch in self._store.list()
                 for found in batch
                 if len(parts := found["path"].split("/")) == 2
-            ]
+            ] + [*self._unfinished()]
         except (BaseError, OSError) as error:
             raise Unavailable("the blob store cannot be read") from error
+
+    def _unfinished(self) -> Iterator[StoredBlob]:
+        for path in self._folder.glob(f"*/*{UNFINISHED}*") if self._folder else ():
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield StoredBlob(key=(path.parent.name, path.name), modified=modified)
 
     def delete(self, experiment_id: str, sha256: str) -> None:
         """Remove one file; one that is not there is no error."""
         try:
+            if self._folder and UNFINISHED in sha256:
+                (self._folder / experiment_id / sha256).unlink(missing_ok=True)
+                return
             self._store.delete(_key(experiment_id, sha256))
         except (NotFoundError, FileNotFoundError):
             return
@@ -97,6 +116,10 @@ def _open(url: str) -> ObjectStore:
     if url.startswith("file:"):
         return LocalStore.from_url(url, mkdir=True)
     return from_url(url)
+
+
+def _folder(url: str) -> Path | None:
+    return Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else None
 
 
 def _key(experiment_id: str, sha256: str) -> str:

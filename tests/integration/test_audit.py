@@ -55,6 +55,19 @@ def test_orphans_are_found_and_removed_and_nothing_else_is(
     assert (after.checked, after.sound, after.orphans) == (2, True, [])
 
 
+def test_a_file_whose_writing_was_cut_short_is_an_orphan(
+    database: Database, blobs: Blobs, folder: Path, tiny_onnx: bytes
+) -> None:
+    made = succeed(database, blobs, tiny_onnx)
+    cut = folder / made.id / f"{'a' * 64}#1"  # as a killed worker leaves it
+    cut.write_bytes(b"half a mod")
+    report = audit(database, blobs)
+    assert report.orphans == [(made.id, cut.name)]
+    remove_orphans(blobs, report)
+    assert not cut.exists()
+    assert (audit(database, blobs).orphans, audit(database, blobs).sound) == ([], True)
+
+
 def test_a_file_that_a_running_experiment_may_be_about_to_name_is_left_alone(
     database: Database, blobs: Blobs, folder: Path
 ) -> None:
