@@ -25,10 +25,10 @@ serve: setup ## Serve on http://127.0.0.1:8000 until Ctrl-C
 
 test: setup-dev ## Run every test
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -q
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -q
 
 test-fast: setup-dev ## Run the tests that need no training and no server
-	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadgroup -q
+	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadfile -q
 
 check: setup-dev ## Lint, types, imports
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.rounds import FAULTS, Rounds
 from tests.chaos.system import running
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -435,7 +435,6 @@ def installed(stages, tmp_path_factory) -> Iterator[Installed]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("containers")
 class TestInstalledApi:
     def test_it_has_no_tensorflow_and_no_pip(self, installed, tmp_path):
         for module in ("tensorflow", "keras", "pip"):

@@ -14,7 +14,7 @@ from PIL import Image
 from service import datasets
 from tests.acceptance.conftest import DEADLINE_SECONDS, Service, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("service")]
+pytestmark = pytest.mark.slow
 
 
 def png(image: np.ndarray) -> bytes:

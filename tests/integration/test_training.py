@@ -17,7 +17,7 @@ from service.errors import TrainingDiverged
 from service.serving.predictor import Predictor
 from service.store.models import ServableModel
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tensorflow")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
