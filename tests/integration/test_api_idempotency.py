@@ -78,7 +78,7 @@ def test_a_refused_request_leaves_its_key_free(api: Api) -> None:
 def test_a_request_that_failed_inside_leaves_its_key_free(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("after the key was taken")
 
     with monkeypatch.context() as patch:

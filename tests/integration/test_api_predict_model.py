@@ -75,15 +75,6 @@ def test_an_experiment_or_an_alias_can_be_asked(api: Api, tiny_onnx: bytes) -> N
     problem(api.post("/predict?model=mine", json=IMAGE), 404, "alias-not-found")
 
 
-def test_an_alias_that_looks_like_an_id_is_not_taken_for_one(api: Api, tiny_onnx: bytes) -> None:
-    one, other = made(api, tiny_onnx, 0.9), made(api, tiny_onnx, 0.1)
-    assert answering(api, f"?experiment_id={one}") == one
-    problem(api.post(f"/predict?model={one}", json=IMAGE), 404, "alias-not-found")
-    api.put(f"/models/{one}", json={"experiment_id": other}).raise_for_status()
-    assert answering(api, f"?model={one}") == other
-    assert answering(api, f"?experiment_id={one}") == one
-
-
 @pytest.mark.parametrize(
     ("query", "status", "kind"),
     [
