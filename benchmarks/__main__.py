@@ -1,15 +1,20 @@
-"""Run the benchmarks, or those that are named: `python -m benchmarks starting training predicting`."""
+"""Run the benchmarks, or those that are named: `python -m benchmarks starting training sweeping predicting`."""
 
 import os
 import platform
 import sys
 from pathlib import Path
 
-from benchmarks import predicting, starting, training
+from benchmarks import predicting, starting, sweeping, training
 from benchmarks.report import show
 
 DATASETS = Path(sys.prefix) / "data" / "datasets"
-ALL = {"starting": starting.measure, "training": training.measure, "predicting": predicting.measure}
+ALL = {
+    "starting": starting.measure,
+    "training": training.measure,
+    "sweeping": sweeping.measure,
+    "predicting": predicting.measure,
+}
 
 
 def main(wanted: list[str]) -> None:

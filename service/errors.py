@@ -3,17 +3,21 @@
 EpochdError
 ├── InvalidInput
 │   ├── SpecTooLarge
+│   ├── SweepTooLarge
 │   ├── InvalidImage
 │   ├── InvalidCursor
 │   └── IdempotencyKeyReused
 ├── NotFound
 │   ├── ExperimentNotFound
+│   ├── SweepNotFound
 │   ├── ModelNotFound
 │   └── AliasNotFound
 ├── Conflict
 │   ├── ExperimentNotFinished
 │   ├── ExperimentAlreadyFinished
 │   ├── ExperimentHasAlias
+│   ├── SweepNotFinished
+│   ├── SweepAlreadyFinished
 │   ├── ReservedAlias
 │   └── IdempotencyKeyInFlight
 ├── TooLarge
@@ -56,6 +60,10 @@ __all__ = [
     "ReservedAlias",
     "SchemaOutOfDate",
     "SpecTooLarge",
+    "SweepAlreadyFinished",
+    "SweepNotFinished",
+    "SweepNotFound",
+    "SweepTooLarge",
     "TooLarge",
     "TrainingDiverged",
     "TrainingError",
@@ -83,6 +91,10 @@ class SpecTooLarge(InvalidInput):
     """The network has more parameters than the operator allows."""
 
 
+class SweepTooLarge(InvalidInput):
+    """The sweep has more experiments than the operator allows."""
+
+
 class InvalidImage(InvalidInput):
     """The bytes or numbers are no picture that can be read."""
 
@@ -101,6 +113,10 @@ class NotFound(EpochdError):
 
 class ExperimentNotFound(NotFound):
     """No experiment has this id."""
+
+
+class SweepNotFound(NotFound):
+    """No sweep has this id."""
 
 
 class ModelNotFound(NotFound):
@@ -127,6 +143,14 @@ class ExperimentHasAlias(Conflict):
     """An alias points at the experiment's model."""
 
 
+class SweepNotFinished(Conflict):
+    """Some experiments of the sweep have not ended yet."""
+
+
+class SweepAlreadyFinished(Conflict):
+    """Every experiment of the sweep has ended already."""
+
+
 class ReservedAlias(Conflict):
     """The alias is computed and cannot be set."""
 
@@ -140,7 +164,7 @@ class TooLarge(EpochdError):
 
 
 class QueueFull(EpochdError):
-    """As many experiments wait as the operator allows: try again when some have begun."""
+    """More experiments would wait than the operator allows: try again when some have begun."""
 
 
 class UnsupportedMediaType(EpochdError):

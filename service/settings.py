@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     """Where training runs: `local` is warm processes on the worker's machine."""
     slots: int = Field(default_factory=_default_slots, ge=1, le=64)
     """Experiments a worker trains at once, each on one core. Default: the number of cores, at most 4."""
+    max_stack: int = Field(default=16, ge=1, le=256)
+    """Most experiments that a trainer trains as one, when they differ only by their seed. 1 trains each alone."""
+    stack_bytes: int = Field(default=512 * 2**20, ge=2**20)
+    """About how much memory a trainer may use for experiments that it trains as one: more are split."""
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long a worker owns an experiment without a heartbeat. It sends one every third of this."""
     stall_seconds: float = Field(default=600.0, gt=0)
@@ -47,6 +51,8 @@ class Settings(BaseSettings):
     """How often an experiment is started before it fails with `attempts_exhausted`. Drained work does not count."""
     max_queued: int = Field(default=10_000, ge=1)
     """Most experiments that wait. More are refused with 429 until some have begun."""
+    max_sweep: int = Field(default=10_000, ge=1)
+    """Most experiments of one sweep. No sweep is larger than `max_queued` either."""
     checkpoint_seconds: float = Field(default=5.0, ge=0)
     """Least time between two checkpoints of an experiment; 0 makes one after every epoch."""
     poll_seconds: float = Field(default=0.1, gt=0, le=60)

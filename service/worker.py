@@ -1,6 +1,7 @@
 """The worker: claim, train, record, finish; renew leases meanwhile; give everything back when it must stop."""
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from service.domain.events import Checkpoint, EpochEnd, Event, Failed, Job, Trained
+from service.domain.events import Checkpoint, EpochEnd, Event, Failed, Job, Member, Stopped, Trained
 from service.domain.experiment import Status
 from service.engines.base import Engine, Slot, TrainerDied
 from service.errors import BlobCorrupt, BlobMissing, LeaseLost, Unavailable
@@ -30,15 +31,17 @@ T = TypeVar("T")
 
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 1.0
+OF_THE_STACK = frozenset({"out_of_memory", "internal"})
+"""Failures of a whole job, which are not the fault of each of its members."""
 
 
 class _Attempt:
-    """One claimed experiment on its slot, and what the supervisor has learnt about it."""
+    """One claimed experiment, and what the supervisor has learnt about it."""
 
-    def __init__(self, claimed: Claim, slot: Slot) -> None:
+    def __init__(self, claimed: Claim, training: "_Training") -> None:
         self.claim = claimed
-        self.slot = slot
         self.lost = threading.Event()
+        self._training = training
         self._cancelled_at: float | None = None
 
     @property
@@ -46,19 +49,35 @@ class _Attempt:
         return self.claim.experiment_id, self.claim.attempt
 
     def cancel(self, grace_seconds: float) -> None:
-        """Ask the trainer to stop; kill it when it was asked long enough ago."""
+        """Ask the trainer to stop this member; kill it when it was asked long enough ago."""
         now = time.monotonic()
         if self._cancelled_at is None:
             self._cancelled_at = now
-            self.slot.stop()
+            self._training.slot.stop(self.claim.experiment_id)
         elif now - self._cancelled_at >= grace_seconds:
-            self.slot.kill()
+            self._training.kill()
 
     def lose(self) -> None:
         """Stop at once: another attempt owns the experiment, or it is gone."""
         if not self.lost.is_set():
             self.lost.set()
-            self.slot.kill()
+            self._training.slot.stop(self.claim.experiment_id)
+            if all(attempt.lost.is_set() for attempt in self._training.attempts.values()):
+                self._training.kill()
+
+
+class _Training:
+    """The attempts that are trained as one on a slot."""
+
+    def __init__(self, claims: list[Claim], slot: Slot) -> None:
+        self.slot = slot
+        self.attempts = {claimed.experiment_id: _Attempt(claimed, self) for claimed in claims}
+        self.killed = False
+
+    def kill(self) -> None:
+        """End the trainer, through no fault of its work."""
+        self.killed = True
+        self.slot.kill()
 
 
 class Worker:
@@ -154,7 +173,7 @@ class Worker:
             while not self._draining.is_set():
                 try:
                     slot.warm_up()
-                    claimed = self._next_claim()
+                    claims = self._next_claims()
                 except TrainerDied as error:
                     if not self._draining.is_set():
                         log.error("no trainer: %s; trying again", error)  # noqa: TRY400 - it says all
@@ -163,13 +182,13 @@ class Worker:
                     log.exception("a slot met an unexpected error; trying again")
                     self._draining.wait(RETRY_SECONDS)
                 else:
-                    if claimed is not None:
-                        self._attempt(claimed, slot)
+                    if claims:
+                        self._train(_Training(claims, slot))
         finally:
             slot.close()
 
-    def _next_claim(self) -> Claim | None:
-        """Wait for work and claim it; None when the worker drains."""
+    def _next_claims(self) -> list[Claim]:
+        """Wait for work and claim it, with what can be trained as one; nothing when the worker drains."""
         while not self._draining.wait(self._settings.poll_seconds):
             try:
                 with self._database.read() as session:
@@ -177,16 +196,27 @@ class Worker:
                         continue
                 with self._database.write() as session:
                     if self._draining.is_set():  # the way here may have been long
-                        return None
+                        return []
                     if self._others_could_renew():
                         queue.release_expired(session, max_attempts=self._settings.max_attempts)
-                    claimed = queue.claim(session, owner=self._owner, lease_seconds=self._settings.lease_seconds)
-                if claimed is not None:
-                    return claimed
+                    claims = self._claim(session)
+                if claims:
+                    return claims
             except Unavailable as error:
                 self._cut_off(error)
                 self._draining.wait(RETRY_SECONDS)
-        return None
+        return []
+
+    def _claim(self, session: Session) -> list[Claim]:
+        lease_seconds, slots = self._settings.lease_seconds, self._settings.slots
+        first = queue.claim(session, owner=self._owner, lease_seconds=lease_seconds)
+        if first is None:
+            return []
+        most = min(self._settings.max_stack, self._settings.stack_bytes // first.spec.training_bytes)
+        return [
+            first,
+            *queue.claim_alike(session, first, lease_seconds=lease_seconds, most=most - 1, share=slots),
+        ]
 
     def _cut_off(self, error: Unavailable) -> None:
         log.warning("%s; trying again", error)
@@ -198,67 +228,91 @@ class Worker:
         """
         return time.monotonic() - self._cut_off_at > self._settings.lease_seconds / 3
 
-    def _attempt(self, claimed: Claim, slot: Slot) -> None:
-        log.info("experiment %s, attempt %d: begins", claimed.experiment_id, claimed.attempt)
-        attempt = _Attempt(claimed, slot)
-        self._attempts.add(attempt)
+    def _train(self, training: _Training) -> None:
+        """Carry the attempts to their ends."""
+        for attempt in training.attempts.values():
+            log.info("experiment %s, attempt %d: begins", *attempt.token)
+        open_ = dict(training.attempts)
+        self._attempts |= set(open_.values())
         try:
-            status = self._train(attempt)
-        except LeaseLost as error:
-            log.warning("%s: its trainer was stopped", error)
-        except Exception:  # the slot must live on; the lease runs out, and the experiment is tried again
-            log.exception("experiment %s, attempt %d", claimed.experiment_id, claimed.attempt)
-        else:
-            log.info("experiment %s, attempt %d: %s", claimed.experiment_id, claimed.attempt, status)
+            reason = self._follow(training, open_)
+            for experiment_id, attempt in list(open_.items()):
+                self._end(open_, experiment_id, functools.partial(self._after, training, attempt, reason))
+        except Exception:  # the slot must live on; the leases run out, and the experiments are tried again
+            log.exception("experiments %s", ", ".join(open_))
         finally:
-            self._attempts.discard(attempt)
+            self._attempts -= set(training.attempts.values())
 
-    def _train(self, attempt: _Attempt) -> Status:
-        """Carry one attempt to its end, and return the experiment's status then.
-
-        Raises:
-            LeaseLost: the attempt is over; nothing more may be written.
-        """
-        status: Status | None = None
+    def _follow(self, training: _Training, open_: dict[str, _Attempt]) -> str | None:
+        """Write what the trainer says until it has said all. Returns how it died, if it did."""
         try:
-            with contextlib.closing(attempt.slot.train(self._job(attempt.claim))) as events:
+            with contextlib.closing(training.slot.train(self._job(training))) as events:
                 for event in events:
-                    status = self._record(attempt, event) or status
+                    self._record(training, open_, event)
         except TrainerDied as error:
-            return status or self._after_death(attempt, str(error))
-        return status or self._give_back(attempt)
+            return str(error)
+        return None
 
-    def _job(self, claimed: Claim) -> Job:
-        resume = None
-        if claimed.checkpoint_sha256 is not None:
-            try:
-                resume = self._blobs.get(claimed.experiment_id, claimed.checkpoint_sha256)
-            except (BlobMissing, BlobCorrupt) as error:
-                log.warning("%s: training begins anew", error)
+    def _record(self, training: _Training, open_: dict[str, _Attempt], event: Event) -> None:
+        match event:
+            case EpochEnd():
+                self._record_epoch(open_, event)
+            case Checkpoint() if (attempt := open_.get(event.experiment_id)) is not None:
+                with contextlib.suppress(LeaseLost):  # the supervisor or a later write finds it too
+                    self._checkpoint(attempt, event)
+            case Trained() if (attempt := open_.get(event.experiment_id)) is not None:
+                self._end(open_, event.experiment_id, functools.partial(self._finish, attempt, event))
+            case Failed() if (attempt := open_.get(event.experiment_id)) is not None:
+                self._end(open_, event.experiment_id, functools.partial(self._fail, training, attempt, event))
+            case Stopped() if (attempt := open_.get(event.experiment_id)) is not None:
+                self._end(open_, event.experiment_id, functools.partial(self._give_back, attempt))
+            case _:
+                pass
+
+    def _end(self, open_: dict[str, _Attempt], experiment_id: str, act: Callable[[], Status]) -> None:
+        """Write an attempt's end, after which it is nobody's."""
+        attempt = open_.pop(experiment_id)
+        try:
+            status = act()
+        except LeaseLost as error:
+            log.warning("%s: its training was stopped", error)
+        else:
+            log.info("experiment %s, attempt %d: %s", *attempt.token, status)
+
+    def _job(self, training: _Training) -> Job:
+        claims = [attempt.claim for attempt in training.attempts.values()]
+        try:
+            resume = tuple(
+                self._blobs.get(claimed.experiment_id, claimed.checkpoint_sha256)
+                for claimed in claims
+                if claimed.checkpoint_sha256 is not None
+            )
+        except (BlobMissing, BlobCorrupt) as error:
+            log.warning("%s: training begins anew", error)
+            resume = ()
         return Job(
-            experiment_id=claimed.experiment_id,
-            attempt=claimed.attempt,
-            spec=claimed.spec,
+            members=tuple(
+                Member(experiment_id=claimed.experiment_id, attempt=claimed.attempt, spec=claimed.spec)
+                for claimed in claims
+            ),
             data_dir=str(self._settings.datasets_dir),
             checkpoint_seconds=self._settings.checkpoint_seconds,
             resume=resume,
         )
 
-    def _record(self, attempt: _Attempt, event: Event) -> Status | None:
-        """Write what an event says; the final status when it is the last."""
-        claimed = attempt.claim
-        match event:
-            case EpochEnd():
-                self._transact(attempt, lambda session: queue.record_epoch(session, claimed, event.metrics))
-            case Checkpoint():
-                self._checkpoint(attempt, event)
-            case Trained():
-                return self._finish(attempt, event)
-            case Failed():
-                return self._settle(attempt, lambda session: queue.fail(session, claimed, event.code, event.message))
-            case _:
-                pass
-        return None
+    def _record_epoch(self, open_: dict[str, _Attempt], event: EpochEnd) -> None:
+        """Write the epoch of every member at once. One that is lost does not keep the others from theirs."""
+        written = [(open_[name], metrics) for name, metrics in event.metrics.items() if name in open_]
+
+        def write(session: Session) -> None:
+            for attempt, metrics in written:
+                if not attempt.lost.is_set():
+                    with contextlib.suppress(LeaseLost):
+                        queue.record_epoch(session, attempt.claim, metrics)
+
+        if written:
+            with contextlib.suppress(LeaseLost):  # every one of them: the trainer is being killed
+                self._insist([attempt for attempt, _ in written], lambda: self._in_transaction(write))
 
     def _checkpoint(self, attempt: _Attempt, event: Checkpoint) -> None:
         claimed = attempt.claim
@@ -278,17 +332,25 @@ class Worker:
             self._discard(claimed, files.onnx_sha256)
         return status
 
-    def _after_death(self, attempt: _Attempt, reason: str) -> Status:
-        if self._draining.is_set():
+    def _fail(self, training: _Training, attempt: _Attempt, failed: Failed) -> Status:
+        if len(training.attempts) > 1 and failed.code in OF_THE_STACK:  # it may succeed alone
+            return self._requeue(attempt, failed.message)
+        return self._settle(attempt, lambda session: queue.fail(session, attempt.claim, failed.code, failed.message))
+
+    def _after(self, training: _Training, attempt: _Attempt, reason: str | None) -> Status:
+        """The end of an attempt of which the trainer said no more. `reason` is how it died, or None."""
+        if reason is None or training.killed or self._draining.is_set():
             return self._give_back(attempt)
-        claimed = attempt.claim
-        log.warning("experiment %s, attempt %d: %s", claimed.experiment_id, claimed.attempt, reason)
-        return self._settle(
-            attempt,
-            lambda session: queue.requeue(session, claimed, reason=reason, max_attempts=self._settings.max_attempts),
-        )
+        log.warning("experiment %s, attempt %d: %s", *attempt.token, reason)
+        return self._requeue(attempt, reason)
 
     # Writing: whatever is away is waited for, as long as the attempt is ours.
+
+    def _requeue(self, attempt: _Attempt, reason: str) -> Status:
+        most = self._settings.max_attempts
+        return self._settle(
+            attempt, lambda session: queue.requeue(session, attempt.claim, reason=reason, max_attempts=most)
+        )
 
     def _give_back(self, attempt: _Attempt) -> Status:
         """The trainer heeded a stop: the worker drains, or the experiment is being cancelled."""
@@ -300,19 +362,19 @@ class Worker:
         return self._transact(attempt, act)
 
     def _transact(self, attempt: _Attempt, act: Callable[[Session], T]) -> T:
-        return self._insist(attempt, lambda: self._in_transaction(act))
+        return self._insist([attempt], lambda: self._in_transaction(act))
 
     def _in_transaction(self, act: Callable[[Session], T]) -> T:
         with self._database.write() as session:
             return act(session)
 
     def _put(self, attempt: _Attempt, data: bytes) -> str:
-        return self._insist(attempt, lambda: self._blobs.put(attempt.claim.experiment_id, data))
+        return self._insist([attempt], lambda: self._blobs.put(attempt.claim.experiment_id, data))
 
-    def _insist(self, attempt: _Attempt, act: Callable[[], T]) -> T:
+    def _insist(self, attempts: list[_Attempt], act: Callable[[], T]) -> T:
         while True:
-            if attempt.lost.is_set():
-                raise LeaseLost(f"attempt {attempt.claim.attempt} at {attempt.claim.experiment_id} is over")
+            if all(attempt.lost.is_set() for attempt in attempts):
+                raise LeaseLost("; ".join("attempt {1} at {0} is over".format(*attempt.token) for attempt in attempts))
             try:
                 return act()
             except Unavailable as error:

@@ -180,6 +180,7 @@ def succeed(
     assert claimed is not None
     assert claimed.experiment_id == created.id
     trained = Trained(
+        experiment_id="unused",
         test_loss=0.5,
         test_accuracy=accuracy,
         evaluation_seconds=0.1,

@@ -8,47 +8,64 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Job, Trained
+from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Failed, Job, Member, Stopped, Stops, Trained
 from service.domain.experiment import EpochMetrics
-from service.errors import TrainingDiverged
+from service.errors import OutOfMemory
 
 
 def warm_up(data_dir: str) -> None:
     """Nothing is needed."""
 
 
-def train(job: Job, stop: threading.Event) -> Iterator[Event]:
-    first = int(job.resume) + 1 if job.resume else 1
-    for epoch in range(first, job.spec.epochs + 1):
-        yield EpochEnd(metrics=_metrics(epoch))
-        match job.spec.name:
-            case "waits":
-                stop.wait()
-            case "deaf":
-                threading.Event().wait()
-            case "dies":
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "dies once" if job.attempt == 1:
-                yield Checkpoint(epoch=epoch, payload=str(epoch).encode())
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "raises":
-                raise RuntimeError("a secret of the trainer")
-            case "diverges":
-                raise TrainingDiverged(f"the loss became nan in epoch {epoch}")
-            case _:
-                yield Alive()
-        if stop.is_set():
-            yield Checkpoint(epoch=epoch, payload=str(epoch).encode())
+def train(job: Job, stops: Stops) -> Iterator[Event]:
+    living = {member.experiment_id: member for member in job.members}
+    first = int(job.resume[0]) + 1 if job.resume else 1
+    for epoch in range(first, job.members[0].spec.epochs + 1):
+        yield EpochEnd(metrics={name: _metrics(epoch) for name in living})
+        for member in list(living.values()):
+            for event in _behave(member, len(job.members), epoch, stops):
+                yield event
+                if isinstance(event, Failed):
+                    del living[event.experiment_id]
+        for name in [name for name in living if name in stops]:
+            yield Checkpoint(experiment_id=name, epoch=epoch, payload=str(epoch).encode())
+            yield Stopped(experiment_id=name)
+            del living[name]
+        if not living:
             return
-    yield Trained(
-        test_loss=0.5,
-        test_accuracy=0.9,
-        evaluation_seconds=0.125,
-        parameters=job.spec.parameters,
-        weights_sha256=f"{os.getpid():064d}",
-        keras=b"keras",
-        onnx=bytes(range(256)) * 100,
-    )
+    for member in living.values():
+        yield Trained(
+            experiment_id=member.experiment_id,
+            test_loss=0.5,
+            test_accuracy=0.9,
+            evaluation_seconds=0.125,
+            parameters=member.spec.parameters,
+            weights_sha256=f"{os.getpid():064d}",
+            keras=b"keras",
+            onnx=bytes(range(256)) * 100,
+        )
+
+
+def _behave(member: Member, members: int, epoch: int, stops: Stops) -> Iterator[Event]:
+    match member.spec.name:
+        case "waits":
+            stops.wait(member.experiment_id)
+        case "deaf":
+            threading.Event().wait()
+        case "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "dies once" if member.attempt == 1:
+            yield Checkpoint(experiment_id=member.experiment_id, epoch=epoch, payload=str(epoch).encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raises":
+            raise RuntimeError("a secret of the trainer")
+        case "too large together" if members > 1:
+            raise OutOfMemory("too large together")
+        case "diverges":
+            message = f"the loss became nan in epoch {epoch}"
+            yield Failed(experiment_id=member.experiment_id, code="training_diverged", message=message)
+        case _:
+            yield Alive()
 
 
 def _metrics(epoch: int) -> EpochMetrics:

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, HTMLResponse
 
-from service.api import events, experiments, health, models, predict, problems
+from service.api import events, experiments, health, models, predict, problems, sweeps
 from service.api.deps import Ports
 from service.api.head import HeadAsGet
 from service.api.limits import BodyLimit
@@ -26,13 +26,15 @@ Trains Keras models on MNIST and answers from them.
 
 1. `POST /experiments` queues a training run: an activation and a depth, the rest has defaults.
 2. `GET /experiments/{experiment_id}/metrics` shows every epoch while it trains, with the gradient's norm at each layer.
-3. `POST /predict` reads a digit with the best model, an alias's or an experiment's.
+3. `POST /sweeps` queues a grid of them, repeated over seeds.
+4. `POST /predict` reads a digit with the best model, an alias's or an experiment's.
 
 Errors are `application/problem+json` (RFC 9457). Times are UTC (RFC 3339). Unknown fields are refused.
 """
 
 TAGS = [
     {"name": "experiments", "description": "Training runs."},
+    {"name": "sweeps", "description": "Many training runs at once: a grid of specs, repeated over seeds."},
     {"name": "models", "description": "What succeeded experiments leave: files, and the aliases that name them."},
     {"name": "predictions", "description": "Answers from saved models, without TensorFlow."},
     {"name": "health", "description": "Probes."},
@@ -62,7 +64,7 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         docs_url=None,
         redoc_url=None,
     )
-    for module in (experiments, events, models, predict, health):
+    for module in (experiments, events, sweeps, models, predict, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(HeadAsGet)

@@ -176,7 +176,8 @@ def read(ports: PortsOf, experiment_id: ExperimentId) -> ExperimentAnswer:
 def metrics(
     ports: PortsOf, request: Request, experiment_id: ExperimentId, query: Annotated[MetricsQuery, Query()]
 ) -> Metrics | Response:
-    """Every epoch so far, also while training runs: loss, accuracy, time, and the gradient's norm at each layer.
+    """Every epoch so far, also while training runs: loss, accuracy, time, the gradient's norm at each layer with what
+    that means, and how the units of each hidden layer answer.
 
     With `Accept: text/csv` the epochs come as CSV. `after_epoch=N` gives only what is new since epoch N.
     """
@@ -258,9 +259,11 @@ def _prefers_csv(accept: str) -> bool:
 def _csv(found: Metrics) -> Response:
     layers = max((len(epoch.gradient_norms) for epoch in found.epochs), default=0)
     columns = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"]
+    judged = ["gradient_ratio", "gradients"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow([*columns, *(f"gradient_norm_{layer}" for layer in range(1, layers + 1))])
+    writer.writerow([*columns, *(f"gradient_norm_{layer}" for layer in range(1, layers + 1)), *judged])
     for epoch in found.epochs:
-        writer.writerow([*(getattr(epoch, column) for column in columns), *epoch.gradient_norms])
+        writer.writerow([getattr(epoch, one) for one in columns] + [*epoch.gradient_norms]
+                        + [getattr(epoch, one) for one in judged])  # fmt: skip
     return Response(text.getvalue(), media_type="text/csv")

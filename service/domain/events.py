@@ -1,25 +1,57 @@
 """What a trainer says while it trains: the only language between trainers, engines and the worker."""
 
+import threading
 from dataclasses import dataclass
 
 from service.domain.experiment import EpochMetrics, ErrorCode, Spec
 
-__all__ = ["Alive", "Checkpoint", "EpochEnd", "Event", "Failed", "Job", "Trained"]
+__all__ = ["Alive", "Checkpoint", "EpochEnd", "Event", "Failed", "Job", "Member", "Stopped", "Stops", "Trained"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that a trainer needs for one attempt. It holds no credentials."""
+class Member:
+    """One attempt at one experiment, as part of a job."""
 
     experiment_id: str
     attempt: int
     spec: Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a trainer needs for one attempt at each of some experiments. It holds no credentials."""
+
+    members: tuple[Member, ...]
+    """Experiments to train as one: their specs differ by `seed`, and by what training does not read."""
     data_dir: str
     """Folder of the datasets."""
     checkpoint_seconds: float
     """Least time between two checkpoints; 0 makes one after every epoch."""
-    resume: bytes | None = None
-    """The last checkpoint's payload, or None to begin at the first epoch."""
+    resume: tuple[bytes, ...] = ()
+    """The members' last checkpoints' payloads, of the same epoch, or nothing to begin at the first epoch."""
+
+
+class Stops:
+    """Which members of a job shall stop. May be asked and told from several threads."""
+
+    def __init__(self) -> None:
+        self._stopped: set[str] = set()
+        self._changed = threading.Condition()
+
+    def stop(self, experiment_id: str) -> None:
+        """This member shall end after the epoch under way."""
+        with self._changed:
+            self._stopped.add(experiment_id)
+            self._changed.notify_all()
+
+    def __contains__(self, experiment_id: str) -> bool:
+        with self._changed:
+            return experiment_id in self._stopped
+
+    def wait(self, experiment_id: str) -> None:
+        """Return when this member shall stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: experiment_id in self._stopped)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +63,24 @@ class Alive:
 class EpochEnd:
     """An epoch is done."""
 
-    metrics: EpochMetrics
+    metrics: dict[str, EpochMetrics]
+    """By experiment, of each member that still trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """From `payload` training can go on after `epoch` with the same bits."""
+    """From `payload` this member's training can go on after `epoch` with the same bits."""
 
+    experiment_id: str
     epoch: int
     payload: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Training is done and here is the model."""
+    """This member's training is done and here is the model."""
 
+    experiment_id: str
     test_loss: float
     test_accuracy: float
     evaluation_seconds: float
@@ -59,10 +94,18 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Training cannot give a model, and trying again would not help."""
+    """This member's training cannot give a model, and trying again would not help."""
 
+    experiment_id: str
     code: ErrorCode
     message: str
 
 
-Event = Alive | EpochEnd | Checkpoint | Trained | Failed
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """This member heeded a stop: what it has learnt since its last checkpoint is gone."""
+
+    experiment_id: str
+
+
+Event = Alive | EpochEnd | Checkpoint | Trained | Failed | Stopped

@@ -1,5 +1,7 @@
 """An experiment: one training run, its spec, its states and what it gave."""
 
+import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from math import isfinite
@@ -114,6 +116,29 @@ class Spec(Frozen):
     """Words to find the experiment by."""
 
     @property
+    def training_bytes(self) -> int:
+        """About how much memory it takes to train one: weights, gradients, and two moments of an optimizer; and each
+        layer's sums and outputs, with their gradients, for a batch or for what is evaluated at once.
+        """
+        images = max(self.batch_size, 2000)
+        return 4 * (4 * self.parameters + 4 * images * (self.units * self.depth + CLASSES))
+
+    @property
+    def mixes_units(self) -> bool:
+        """Whether the activation looks at all units of a layer at once, and not at each by itself."""
+        return self.activation in {"softmax", "log_softmax", "sparsemax"}
+
+    @property
+    def stack_key(self) -> str | None:
+        """The same text for specs that can be trained as one, because they differ by their seed only and by what
+        training does not read. None for a spec that is trained alone.
+        """
+        if self.mixes_units:
+            return None
+        shared = self.model_dump_json(exclude={"seed", "priority", "name", "tags"})
+        return hashlib.sha256(shared.encode()).hexdigest()
+
+    @property
     def parameters(self) -> int:
         """Number of trainable numbers: kernels and biases."""
         first = (PIXELS + 1) * self.units
@@ -165,6 +190,27 @@ Finite = Annotated[float | None, BeforeValidator(finite_or_none)]
 """A number, or null where it was NaN or infinite."""
 
 
+Verdict = Literal["vanishing", "exploding", "healthy"]
+
+# A layer whose kernel gets a gradient ten times smaller than another's learns ten times slower under plain gradient
+# descent: an order of magnitude is where the literature begins to speak of vanishing and exploding gradients.
+VANISHING = 0.1
+EXPLODING = 10.0
+
+
+class HiddenLayer(Frozen):
+    """How a hidden layer's units answer to the first 1,000 training images after an epoch."""
+
+    mean: Finite
+    """Mean of its outputs."""
+    standard_deviation: Finite
+    saturated: Finite
+    """Share of its outputs where the activation is flat: slope below 5% of the steepest. Null for activations that
+    have no two flat ends."""
+    dead: Finite
+    """Share of its units that are zero for every image. Null for activations that cannot be."""
+
+
 class EpochMetrics(Frozen):
     """What one pass over the training images gave."""
 
@@ -183,6 +229,23 @@ class EpochMetrics(Frozen):
     gradient_norms: tuple[Finite, ...]
     """Euclidean norm of the loss's gradient by each layer's kernel, input side first, on the first 1,000 training
     images after the epoch. Null where it overflowed."""
+    gradient_ratio: Finite = None
+    """The first of them over the last: how much of the gradient reaches the input side."""
+    gradients: Verdict | None = None
+    """`vanishing` when the ratio is below 0.1, `exploding` when it is above 10 or a norm overflowed."""
+    hidden: tuple[HiddenLayer, ...] = ()
+    """Each hidden layer, input side first."""
+
+
+def judge_gradients(norms: Sequence[float]) -> tuple[float | None, Verdict]:
+    """The ratio of the first layer's gradient norm to the last's, and what that means."""
+    if not all(map(isfinite, norms)):
+        return None, "exploding"
+    first, last = norms[0], norms[-1]
+    if last == 0.0:
+        return None, "vanishing"
+    ratio = first / last
+    return ratio, "vanishing" if ratio < VANISHING else "exploding" if ratio > EXPLODING else "healthy"
 
 
 class Progress(Frozen):

@@ -13,7 +13,7 @@ class TrainerDied(Exception):
 
 
 class Slot(Protocol):
-    """A place where one experiment trains at a time. `stop` and `kill` may be called from another thread."""
+    """A place where one job trains at a time. `stop` and `kill` may be called from another thread."""
 
     def warm_up(self) -> None:
         """Return when a trainer is ready to begin at once; start one where there is none.
@@ -23,14 +23,14 @@ class Slot(Protocol):
         """
 
     def train(self, job: Job) -> Generator[Event, None, None]:
-        """Train, and yield the trainer's events. Ends after `Trained` or `Failed`, or when `stop` was heeded.
+        """Train, and yield the trainer's events. Ends when every member has `Trained`, `Failed` or `Stopped`.
 
         Raises:
             TrainerDied: the trainer is gone; another attempt may succeed.
         """
 
-    def stop(self) -> None:
-        """Ask the trainer to end after the epoch under way, with a checkpoint."""
+    def stop(self, experiment_id: str | None = None) -> None:
+        """Ask the trainer to end a member, or all, after the epoch under way, with a checkpoint."""
 
     def kill(self) -> None:
         """End the trainer now. `train` then raises TrainerDied."""

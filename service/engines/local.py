@@ -85,10 +85,12 @@ class _LocalSlot:
             if not over:  # it died, or nobody wants its events: what it would still say must not reach the next job
                 self.close()
 
-    def stop(self) -> None:
+    def stop(self, experiment_id: str | None = None) -> None:
         with self._lock, contextlib.suppress(TrainerDied):
             if self._child is not None and (job := self._job) is not None:
-                self._child.send(Stop(experiment_id=job.experiment_id, attempt=job.attempt))
+                for member in job.members:
+                    if experiment_id in {None, member.experiment_id}:
+                        self._child.send(Stop(experiment_id=member.experiment_id, attempt=member.attempt))
 
     def kill(self) -> None:
         with self._lock:

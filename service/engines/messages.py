@@ -1,4 +1,4 @@
-"""How a parent and its trainer talk: typed messages, each a JSON frame and one frame for every field of bytes.
+"""How a parent and its trainer talk: typed messages, each a JSON frame, and a frame of its own for all bytes in it.
 
 No pickle: a frame can carry values, never code.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from service.domain.events import Alive, Checkpoint, EpochEnd, Failed, Job, Trained
+from service.domain.events import Alive, Checkpoint, EpochEnd, Failed, Job, Stopped, Trained
 
 __all__ = ["Ended", "Message", "Ready", "Stop", "receive", "send"]
 
@@ -22,7 +22,7 @@ class Ready:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """The trainer shall end this job after the epoch under way. Does nothing when it has ended."""
+    """The trainer shall end this member of its job after the epoch under way. Does nothing when it has ended."""
 
     experiment_id: str
     attempt: int
@@ -33,10 +33,11 @@ class Ended:
     """The job is over, with or without a model, and the trainer waits for the next."""
 
 
-Message = Job | Stop | Ready | Ended | Alive | EpochEnd | Checkpoint | Trained | Failed
+Message = Job | Stop | Ready | Ended | Alive | EpochEnd | Checkpoint | Trained | Failed | Stopped
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    kind.__name__: TypeAdapter(kind) for kind in (Job, Stop, Ready, Ended, Alive, EpochEnd, Checkpoint, Trained, Failed)
+    kind.__name__: TypeAdapter(kind)
+    for kind in (Job, Stop, Ready, Ended, Alive, EpochEnd, Checkpoint, Trained, Failed, Stopped)
 }
 
 
@@ -47,11 +48,13 @@ def send(connection: Connection, message: Message) -> None:
         OSError: the other side is gone.
     """
     name = type(message).__name__
-    blobs = {f.name: v for f in fields(message) if isinstance(v := getattr(message, f.name), bytes)}
+    blobs = {f.name: blob for f in fields(message) if _is_bytes(blob := getattr(message, f.name))}
     values = _ADAPTERS[name].dump_python(message, mode="json", exclude=set(blobs))
-    connection.send_bytes(orjson.dumps([name, values, list(blobs)]))
+    counts = {field: None if isinstance(blob, bytes) else len(blob) for field, blob in blobs.items()}
+    connection.send_bytes(orjson.dumps([name, values, counts]))
     for blob in blobs.values():
-        connection.send_bytes(blob)
+        for frame in [blob] if isinstance(blob, bytes) else blob:
+            connection.send_bytes(frame)
 
 
 def receive(connection: Connection) -> Message:
@@ -61,8 +64,14 @@ def receive(connection: Connection) -> Message:
         EOFError: the other side is gone.
         OSError: the connection was closed.
     """
-    name, values, blobs = orjson.loads(connection.recv_bytes())
-    for field in blobs:
-        values[field] = connection.recv_bytes()
+    name, values, counts = orjson.loads(connection.recv_bytes())
+    for field, count in counts.items():
+        frames = tuple(connection.recv_bytes() for _ in range(1 if count is None else count))
+        values[field] = frames[0] if count is None else frames
     message: Message = _ADAPTERS[name].validate_python(values)
     return message
+
+
+def _is_bytes(value: object) -> bool:
+    """Bytes, or a tuple of them."""
+    return isinstance(value, bytes) or (isinstance(value, tuple) and any(isinstance(one, bytes) for one in value))

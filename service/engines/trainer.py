@@ -16,9 +16,9 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-from service.domain.events import Failed, Job
+from service.domain.events import Failed, Job, Stopped, Stops, Trained
 from service.engines.messages import Ended, Ready, Stop, receive, send
-from service.errors import DatasetUnavailable, TrainingError
+from service.errors import DatasetUnavailable, TrainingError, TrainingErrorCode
 
 log = logging.getLogger("epochd.trainer")
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the worker decides; Ctrl-C reaches the whole process group
     connection = Connection(socket.socket(fileno=descriptor).detach())
-    jobs: queue.Queue[tuple[Job, threading.Event]] = queue.Queue()
+    jobs: queue.Queue[tuple[Job, Stops]] = queue.Queue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
 
     try:
@@ -41,8 +41,8 @@ def main(argv: list[str]) -> None:
         log.warning("%s. Experiments will fail until it is there: epochd data fetch mnist", error)
     send(connection, Ready())
     while True:
-        job, stop = jobs.get()
-        _train(training.train, connection, job, stop)
+        job, stops = jobs.get()
+        _train(training.train, connection, job, stops)
         send(connection, Ended())
 
 
@@ -61,32 +61,40 @@ def _native_libraries_silenced() -> Iterator[None]:
         os.close(kept)
 
 
-def _listen(connection: Connection, jobs: queue.Queue[tuple[Job, threading.Event]]) -> None:
-    latest: tuple[str, int] | None = None
-    stop = threading.Event()
+def _listen(connection: Connection, jobs: queue.Queue[tuple[Job, Stops]]) -> None:
+    latest: set[tuple[str, int]] = set()
+    stops = Stops()
     while True:
         try:
             message = receive(connection)
         except (EOFError, OSError):
             os._exit(0)
         if isinstance(message, Job):
-            latest, stop = (message.experiment_id, message.attempt), threading.Event()
-            jobs.put((message, stop))
-        elif isinstance(message, Stop) and latest == (message.experiment_id, message.attempt):
-            stop.set()
+            latest = {(member.experiment_id, member.attempt) for member in message.members}
+            stops = Stops()
+            jobs.put((message, stops))
+        elif isinstance(message, Stop) and (message.experiment_id, message.attempt) in latest:
+            stops.stop(message.experiment_id)
 
 
-def _train(train, connection: Connection, job: Job, stop: threading.Event) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - named by its import path
+def _train(train, connection: Connection, job: Job, stops: Stops) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - named by its import path
+    left = {member.experiment_id for member in job.members}
+    code: TrainingErrorCode = "internal"
     try:
-        for event in train(job, stop):
+        for event in train(job, stops):
+            if isinstance(event, (Trained, Failed, Stopped)):
+                left.discard(event.experiment_id)
             send(connection, event)
+        return
     except TrainingError as error:
-        send(connection, Failed(code=error.code, message=str(error)))
+        code, message = error.code, str(error)
     except OSError:
         os._exit(0)  # the parent is gone
     except Exception:
-        log.exception("experiment %s, attempt %d", job.experiment_id, job.attempt)
-        send(connection, Failed(code="internal", message="the trainer met an unexpected error: see its log"))
+        log.exception("experiments %s", ", ".join(sorted(left)))
+        message = "the trainer met an unexpected error: see its log"
+    for experiment_id in left:
+        send(connection, Failed(experiment_id=experiment_id, code=code, message=message))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import base64
 import binascii
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 import orjson
 import uuid_utils
-from sqlalchemy import ColumnElement, delete, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.domain.experiment import (
@@ -33,7 +34,7 @@ from service.errors import (
     QueueFull,
 )
 from service.store.tables import AliasRow, EpochRow, EventRow, ExperimentRow, TagRow, database_now
-from service.store.transitions import append_event, move
+from service.store.transitions import move
 
 __all__ = [
     "Filter",
@@ -42,11 +43,13 @@ __all__ = [
     "StoredEvent",
     "cancel",
     "create",
+    "create_many",
     "delete_finished",
     "events_after",
     "get",
     "metrics",
     "page",
+    "require_room",
     "retry",
     "to_experiment",
 ]
@@ -90,29 +93,67 @@ def create(session: Session, spec: Spec, *, retry_of: str | None = None, max_que
         QueueFull: `max_queued` wait already.
     """
     if max_queued is not None:
-        _require_room(session, max_queued)
-    row = ExperimentRow(
-        id=str(uuid_utils.uuid7()),
-        status=Status.QUEUED.value,
-        spec=spec.model_dump(mode="json"),
-        activation=spec.activation,
-        depth=spec.depth,
-        dataset=spec.dataset,
-        queue_rank=-spec.priority,
-        retry_of=retry_of,
-        attempt=0,
-        drains=0,
-        last_event=0,
-        epoch=0,
-        computation_seconds=0.0,
-        created_at=database_now(),
-    )
-    session.add(row)
-    session.flush()
-    session.add_all(TagRow(experiment_id=row.id, tag=tag) for tag in set(spec.tags))
-    append_event(session, row, "status", {"status": Status.QUEUED.value, "attempt": 0})
-    session.refresh(row)
-    return to_experiment(row)
+        require_room(session, 1, max_queued=max_queued)
+    (experiment_id,) = create_many(session, [spec], retry_of=retry_of)
+    return get(session, experiment_id)
+
+
+def create_many(
+    session: Session, specs: Iterable[Spec], *, sweep_id: str | None = None, retry_of: str | None = None
+) -> list[str]:
+    """Queue new experiments, all at one moment, in as many statements however many they are.
+
+    Returns their ids. These ascend, so experiments of equal priority are taken in the order of `specs`.
+    """
+    now = session.scalar(select(database_now()))
+    experiments: list[dict[str, Any]] = []
+    tags: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    for spec in specs:
+        experiment_id = str(uuid_utils.uuid7())
+        experiments.append(
+            {
+                "id": experiment_id,
+                "status": Status.QUEUED.value,
+                "spec": spec.model_dump(mode="json"),
+                "activation": spec.activation,
+                "depth": spec.depth,
+                "dataset": spec.dataset,
+                "queue_rank": -spec.priority,
+                "stack_key": spec.stack_key,
+                "sweep_id": sweep_id,
+                "retry_of": retry_of,
+                "last_event": 1,
+                "created_at": now,
+            }
+        )
+        tags += ({"experiment_id": experiment_id, "tag": tag} for tag in set(spec.tags))
+        first = {"status": Status.QUEUED.value, "attempt": 0}
+        events.append(
+            {"experiment_id": experiment_id, "sequence": 1, "type": "status", "data": first, "created_at": now}
+        )
+    for table, rows in ((ExperimentRow, experiments), (TagRow, tags), (EventRow, events)):
+        if rows:
+            session.execute(insert(table), rows)
+    return [row["id"] for row in experiments]
+
+
+def require_room(session: Session, count: int, *, max_queued: int) -> None:
+    """Refuse `count` more experiments where they would not all fit into the queue.
+
+    On PostgreSQL, transactions at the same moment do not see each other: they may pass the limit by their number.
+    Work that comes back to the queue is never refused.
+
+    Raises:
+        QueueFull: more than `max_queued` would wait.
+    """
+    queued = select(ExperimentRow.id).where(ExperimentRow.status == Status.QUEUED.value).limit(max_queued).subquery()
+    waiting = session.scalar(select(func.count()).select_from(queued)) or 0
+    if waiting + count > max_queued:
+        raise QueueFull(
+            f"{waiting:,} experiments wait already, and at most {max_queued:,} may: there is no room for "
+            f"{count:,} more, try again later"
+        )
 
 
 def get(session: Session, experiment_id: str) -> Experiment:
@@ -284,15 +325,6 @@ def _model(row: ExperimentRow) -> Model | None:
             "onnx": ModelFile(sha256=row.onnx_sha256, bytes=row.onnx_bytes),
         },
     )
-
-
-def _require_room(session: Session, max_queued: int) -> None:
-    """On PostgreSQL, transactions at the same moment do not see each other: they may pass the limit by their number.
-    Work that comes back to the queue is never refused.
-    """
-    waiting = select(ExperimentRow.id).where(ExperimentRow.status == Status.QUEUED.value).limit(max_queued).subquery()
-    if session.scalar(select(func.count()).select_from(waiting)) == max_queued:
-        raise QueueFull(f"{max_queued:,} experiments wait already, and no more are taken: try again later")
 
 
 def _row(session: Session, experiment_id: str) -> ExperimentRow:

@@ -4,11 +4,12 @@ A claim gives an attempt number. Every later write names it, and fails with `Lea
 begun or the experiment has ended: a stale worker can never write over a newer one.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.events import Trained
@@ -21,6 +22,7 @@ __all__ = [
     "Claim",
     "ModelFiles",
     "claim",
+    "claim_alike",
     "fail",
     "finish",
     "give_back",
@@ -82,34 +84,49 @@ def claim(session: Session, *, owner: str, lease_seconds: float) -> Claim | None
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite's BEGIN IMMEDIATE lets one claim at a time
         .scalar_subquery()
     )
-    row = move(
-        session,
-        Status.RUNNING,
-        ExperimentRow.id == first,
-        owner=owner,
-        attempt=ExperimentRow.attempt + 1,
-        lease_expires_at=database_now(lease_seconds),
+    row = _begin(session, ExperimentRow.id == first, owner, lease_seconds)
+    return None if row is None else _claim(row, owner)
+
+
+def claim_alike(session: Session, first: Claim, *, lease_seconds: float, most: int, share: int) -> list[Claim]:
+    """Take queued experiments that can be trained as one with the one that was just claimed: of the same stack key
+    and priority, with the same epochs behind them. At most `most`, and no more than one of `share` equal parts of
+    those that wait, so that other slots have their part.
+
+    An attempt after a crash is always alone, so that work that kills its trainer cannot take others with it.
+    """
+    row = session.get_one(ExperimentRow, first.experiment_id)
+    if row.stack_key is None or row.attempt > row.drains + 1:
+        return []
+    alike = (
+        ExperimentRow.status == Status.QUEUED.value,
+        ExperimentRow.stack_key == row.stack_key,
+        ExperimentRow.queue_rank == row.queue_rank,
+        ExperimentRow.attempt == ExperimentRow.drains,
+        ExperimentRow.checkpoint_epoch.is_not_distinct_from(row.checkpoint_epoch),
     )
-    if row is None:
-        return None
-    if row.started_at is None:
-        row.started_at = session.scalar(select(database_now()))
-    return Claim(
-        experiment_id=row.id,
-        attempt=row.attempt,
-        owner=owner,
-        spec=Spec.model_validate(row.spec),
-        checkpoint_sha256=row.checkpoint_sha256,
+    enough = select(ExperimentRow.id).where(*alike).limit(most * share).subquery()
+    waiting = session.scalar(select(func.count()).select_from(enough)) or 0
+    part = min(most, math.ceil((waiting + 1) / share) - 1)
+    if part <= 0:
+        return []
+    found = session.scalars(
+        select(ExperimentRow.id).where(*alike).order_by(ExperimentRow.id).limit(part).with_for_update(skip_locked=True)
     )
+    rows = [_begin(session, ExperimentRow.id == one, first.owner, lease_seconds) for one in found.all()]
+    return [_claim(row, first.owner) for row in rows if row is not None]
 
 
 def heartbeat(
     session: Session, *, owner: str, experiment_ids: Collection[str], lease_seconds: float
 ) -> Mapping[tuple[str, int], Status]:
     """Renew a worker's leases on these experiments. Returns which of them it still owns; the others are lost."""
+    mine = (ExperimentRow.id.in_(experiment_ids), ExperimentRow.owner == owner, ExperimentRow.status.in_(OWNED))
+    # Whoever locks many rows locks them by id, so that no two wait for each other.
+    session.execute(select(ExperimentRow.id).where(*mine).order_by(ExperimentRow.id).with_for_update())
     rows = session.execute(
         update(ExperimentRow)
-        .where(ExperimentRow.id.in_(experiment_ids), ExperimentRow.owner == owner, ExperimentRow.status.in_(OWNED))
+        .where(*mine)
         .values(lease_expires_at=database_now(lease_seconds))
         .returning(ExperimentRow.id, ExperimentRow.attempt, ExperimentRow.status)
         .execution_options(synchronize_session=False)
@@ -218,11 +235,34 @@ def release_expired(session: Session, *, max_attempts: int) -> int:
     rows = session.scalars(
         select(ExperimentRow)
         .where(ExperimentRow.status.in_(OWNED), ExperimentRow.lease_expires_at < database_now())
+        .order_by(ExperimentRow.id)
         .with_for_update(skip_locked=True)
     ).all()
     for row in rows:
         _retry_or_fail(session, row, reason="lease_expired", max_attempts=max_attempts)
     return len(rows)
+
+
+def _begin(session: Session, which: ColumnElement[bool], owner: str, lease_seconds: float) -> ExperimentRow | None:
+    return move(
+        session,
+        Status.RUNNING,
+        which,
+        owner=owner,
+        attempt=ExperimentRow.attempt + 1,
+        lease_expires_at=database_now(lease_seconds),
+        started_at=func.coalesce(ExperimentRow.started_at, database_now()),
+    )
+
+
+def _claim(row: ExperimentRow, owner: str) -> Claim:
+    return Claim(
+        experiment_id=row.id,
+        attempt=row.attempt,
+        owner=owner,
+        spec=Spec.model_validate(row.spec),
+        checkpoint_sha256=row.checkpoint_sha256,
+    )
 
 
 def _fence(claimed: Claim) -> tuple[Any, ...]:

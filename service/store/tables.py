@@ -29,6 +29,7 @@ __all__ = [
     "EventRow",
     "ExperimentRow",
     "IdempotencyRow",
+    "SweepRow",
     "TagRow",
     "database_now",
 ]
@@ -101,6 +102,8 @@ class ExperimentRow(Base):
     __table_args__ = (
         Index("ix_experiments_queue", "queue_rank", "id",
               sqlite_where=text("status = 'queued'"), postgresql_where=text("status = 'queued'")),
+        Index("ix_experiments_stack", "stack_key", "queue_rank", "id",
+              sqlite_where=text("status = 'queued'"), postgresql_where=text("status = 'queued'")),
         Index("ix_experiments_leases", "lease_expires_at",
               sqlite_where=text("status IN ('running', 'cancelling')"),
               postgresql_where=text("status IN ('running', 'cancelling')")),
@@ -111,6 +114,9 @@ class ExperimentRow(Base):
         Index("ix_experiments_test_accuracy", "test_accuracy", "id"),
         Index("ix_experiments_arm", "activation", "depth", "created_at", "id"),
         Index("ix_experiments_sweep_id", "sweep_id", "created_at", "id"),
+        # A sweep's progress is counted from this index alone.
+        Index("ix_experiments_sweep_progress", "sweep_id", "status", "finished_at",
+              sqlite_where=text("sweep_id IS NOT NULL"), postgresql_where=text("sweep_id IS NOT NULL")),
         Index("ix_experiments_retry_of", "retry_of"),
     )  # fmt: skip
 
@@ -122,6 +128,8 @@ class ExperimentRow(Base):
     dataset: Mapped[str] = mapped_column(String(32))
     queue_rank: Mapped[int] = mapped_column(Integer)
     """Minus the priority: with the time-ordered id behind it, one ascending index is the queue's order."""
+    stack_key: Mapped[str | None] = mapped_column(String(64))
+    """Equal where specs can be trained as one; null where they are trained alone."""
     sweep_id: Mapped[str | None] = mapped_column(String(36))
     retry_of: Mapped[str | None] = mapped_column(String(36))
 
@@ -174,6 +182,9 @@ class EpochRow(Base):
     val_accuracy: Mapped[float | None] = mapped_column(Float(53))
     seconds: Mapped[float] = mapped_column(Float(53))
     gradient_norms: Mapped[list[float | None]] = mapped_column(Json)
+    gradient_ratio: Mapped[float | None] = mapped_column(Float(53))
+    gradients: Mapped[str | None] = mapped_column(String(16))
+    hidden: Mapped[list[dict[str, float | None]]] = mapped_column(Json, server_default="[]")
 
 
 class EventRow(Base):
@@ -213,4 +224,16 @@ class IdempotencyRow(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     answer: Mapped[dict[str, Any]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SweepRow(Base):
+    """What was asked of a sweep. Its experiments name it; how far they are is counted, and stored nowhere."""
+
+    __tablename__ = "sweeps"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(200))
+    spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    size: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -5,25 +5,35 @@ import os
 # Before TensorFlow is imported: it reads these once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums depend on what stands beside them: see `stack.py`
 
 import functools
-import math
-import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from service import datasets
-from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Job, Trained
-from service.domain.experiment import PIXELS, EpochMetrics, Spec
+from service.domain.events import (
+    Alive,
+    Checkpoint,
+    EpochEnd,
+    Event,
+    Failed,
+    Job,
+    Member,
+    Stopped,
+    Stops,
+    Trained,
+)
+from service.domain.experiment import EpochMetrics, HiddenLayer, Spec, judge_gradients
 from service.errors import OutOfMemory, TrainingDiverged
 from service.training import checkpoints, export
-from service.training.gradients import PROBE_IMAGES, kernel_gradient_norms
-from service.training.network import build_network, build_optimizer, epoch_order, weights_sha256
+from service.training.gradients import Diagnosis, diagnose
+from service.training.network import build_network, epoch_order, weights_sha256
+from service.training.stack import Stack, Tensors
 
 __all__ = ["train", "warm_up"]
 
@@ -34,167 +44,151 @@ STEPS_A_CALL = 100
 # this large counts as infinite.
 DIVERGED_NATS = 1e4
 
+Living = Mapping[int, Member]
+"""The members that still train, by their place in the stack."""
+
 
 def warm_up(data_dir: str) -> None:
     """Pay what every first training pays: TensorFlow's settings, the data, and a small training of its own."""
     _configure()
     data = _tensors("mnist", data_dir)
-    steps = _Steps(Spec(activation="relu", depth=1, units=1, batch_size=60_000, epochs=1), data)
-    steps.evaluate()
+    stack = Stack([Spec(activation="relu", depth=1, units=1, batch_size=60_000, epochs=1)], data)
+    stack.evaluate()
 
 
-def train(job: Job, stop: threading.Event) -> Iterator[Event]:
-    """Train one experiment and yield what happens, in order: epochs, checkpoints, and at last the model.
+def train(job: Job, stops: Stops) -> Iterator[Event]:
+    """Train some experiments as one and yield what happens, in order: epochs, checkpoints, and at last the models.
 
-    Bit-exact: the initial weights come from `spec.seed`, each epoch's order from `(spec.shuffle_seed, epoch)`, and
-    every operation is deterministic, so a run that is resumed from a checkpoint ends with the bits of one that was
-    not interrupted, on the same kind of processor. When `stop` is set, the generator ends after the epoch under way,
-    with a checkpoint.
+    Bit-exact: the initial weights come from each `spec.seed`, each epoch's order from `(spec.shuffle_seed, epoch)`, and
+    every operation is deterministic. So a run that is resumed from a checkpoint, alone or among others, ends with the
+    bits of one that was not interrupted, on the same kind of processor. A member in `stops` ends after the epoch
+    under way, with a checkpoint; after the last epoch there is nothing left to stop.
 
     Raises:
-        TrainingDiverged: a loss became NaN or infinite.
-        OutOfMemory: the network or its batches do not fit into memory.
+        OutOfMemory: the networks or their batches do not fit into memory.
         DatasetUnavailable: there is no data to train on.
     """
     _configure()
     keras.backend.clear_session()  # else the names and graphs of every earlier experiment stay in memory
-    spec = job.spec
+    spec = job.members[0].spec
+    living = dict(enumerate(job.members))
     try:
-        steps = _Steps(spec, _tensors(spec.dataset, job.data_dir))
-        done = checkpoints.restore(job.resume, steps.network, steps.optimizer) if job.resume else 0
+        stack, done = _begin(job)
+        look = tf.function(functools.partial(diagnose, stack))
         saved_at = time.monotonic()
         for epoch in range(done + 1, spec.epochs + 1):
-            metrics = yield from _run_epoch(steps, epoch)
-            yield EpochEnd(metrics=metrics)
-            due = time.monotonic() - saved_at >= job.checkpoint_seconds
-            if (due or stop.is_set()) and epoch < spec.epochs:
-                yield Checkpoint(epoch=epoch, payload=checkpoints.save(steps.network, steps.optimizer, epoch))
-                saved_at = time.monotonic()
-            if stop.is_set():
+            found = yield from _run_epoch(stack, look, epoch, living)
+            yield from _report(found, living)
+            if epoch < spec.epochs:
+                due = time.monotonic() - saved_at >= job.checkpoint_seconds
+                yield from _save_and_stop(stack, epoch, living, stops, due=due)
+                saved_at = time.monotonic() if due else saved_at
+            if not living:
                 return
-        yield _finish(steps)
+        yield from _finish(stack, living)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise OutOfMemory(
             f"a network of {spec.parameters:,} parameters on batches of {spec.batch_size} does not fit into memory"
         ) from None
 
 
-def _run_epoch(steps: "_Steps", epoch: int) -> Generator[Event, None, EpochMetrics]:
+def _begin(job: Job) -> tuple[Stack, int]:
+    """The members' networks, and the epoch that they have behind them."""
+    specs = [member.spec for member in job.members]
+    data = _tensors(specs[0].dataset, job.data_dir)
+    stack = Stack(specs, data)
+    if not job.resume:
+        return stack, 0
+    return stack, checkpoints.restore(job.resume, stack)
+
+
+def _run_epoch(
+    stack: Stack, look: Callable[[], Diagnosis], epoch: int, living: Living
+) -> Generator[Event, None, dict[int, EpochMetrics]]:
     begun = time.perf_counter()
-    images = steps.data.images
-    order = epoch_order(steps.spec, epoch, images)
-    piece = STEPS_A_CALL * steps.spec.batch_size
-    loss, accuracy = tf.constant(0.0), tf.constant(0.0)
+    images = stack.data.images
+    order = epoch_order(stack.spec, epoch, images)
+    piece = STEPS_A_CALL * stack.spec.batch_size
+    losses, right = tf.zeros(stack.size), tf.zeros(stack.size)
     for start in range(0, images, piece):
-        loss_sum, right = steps.epoch(tf.constant(order[start : start + piece]))
-        loss, accuracy = loss + loss_sum / images, accuracy + right / images
+        loss, hits = stack.epoch(tf.constant(order[start : start + piece]))
+        losses, right = losses + loss / images, right + hits / images
         if start + piece < images:
             yield Alive()
-    val_loss, val_accuracy = steps.evaluate()
-    norms = steps.gradient_norms()
-    metrics = EpochMetrics(
-        epoch=epoch,
-        loss=float(loss),
-        accuracy=float(accuracy),
-        val_loss=float(val_loss),
-        val_accuracy=float(val_accuracy),
-        gradient_norms=tuple(norms.numpy().tolist()),
-        seconds=time.perf_counter() - begun,
+    measured = [part.numpy() for part in (losses, right, *stack.evaluate())]
+    diagnosis = Diagnosis(*(part.numpy() for part in look()))
+    seconds = (time.perf_counter() - begun) / len(living)
+    found = {}
+    for place in living:
+        loss, accuracy, val_loss, val_accuracy = (float(part[place]) for part in measured)
+        norms = tuple(diagnosis.gradient_norms[place].tolist())
+        ratio, verdict = judge_gradients(norms)
+        found[place] = EpochMetrics(
+            epoch=epoch,
+            loss=loss,
+            accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            seconds=seconds,
+            gradient_norms=norms,
+            gradient_ratio=ratio,
+            gradients=verdict,
+            hidden=_hidden(diagnosis, place),
+        )
+    return found
+
+
+def _hidden(diagnosis: Diagnosis, place: int) -> tuple[HiddenLayer, ...]:
+    columns = (diagnosis.means, diagnosis.deviations, diagnosis.saturated, diagnosis.dead)
+    return tuple(
+        HiddenLayer(mean=mean, standard_deviation=deviation, saturated=saturated, dead=dead)
+        for mean, deviation, saturated, dead in zip(*(column[place].tolist() for column in columns), strict=True)
     )
-    for name, value in (("loss", float(loss)), ("val_loss", float(val_loss))):
-        if not math.isfinite(value) or value > DIVERGED_NATS:
-            raise TrainingDiverged(
-                f"the {name} became {value:g} in epoch {epoch}: "
-                f"a smaller learning_rate than {steps.spec.learning_rate:g} may help"
-            )
-    return metrics
 
 
-def _finish(steps: "_Steps") -> Trained:
+def _report(found: dict[int, EpochMetrics], living: dict[int, Member]) -> Iterator[Event]:
+    """The epoch's metrics; and the members whose loss is lost, who train no more."""
+    for place, metrics in found.items():
+        for name, value in (("loss", metrics.loss), ("val_loss", metrics.val_loss)):
+            if value is None or value > DIVERGED_NATS:
+                member = living.pop(place)
+                yield Failed(
+                    experiment_id=member.experiment_id,
+                    code=TrainingDiverged.code,
+                    message=f"the {name} became {'infinite' if value is None else f'{value:g}'} in epoch "
+                    f"{metrics.epoch}: a smaller learning_rate than {member.spec.learning_rate:g} may help",
+                )
+                break
+    yield EpochEnd(metrics={member.experiment_id: found[place] for place, member in living.items()})
+
+
+def _save_and_stop(stack: Stack, epoch: int, living: dict[int, Member], stops: Stops, *, due: bool) -> Iterator[Event]:
+    stopping = [place for place, member in living.items() if member.experiment_id in stops]
+    for place in living if due else stopping:
+        payload = checkpoints.save(stack, place, epoch)
+        yield Checkpoint(experiment_id=living[place].experiment_id, epoch=epoch, payload=payload)
+    for place in stopping:
+        yield Stopped(experiment_id=living.pop(place).experiment_id)
+
+
+def _finish(stack: Stack, living: Living) -> Iterator[Event]:
     begun = time.perf_counter()
-    loss, accuracy = steps.evaluate()
-    seconds = time.perf_counter() - begun
-    return Trained(
-        test_loss=float(loss),
-        test_accuracy=float(accuracy),
-        evaluation_seconds=seconds,
-        parameters=steps.network.count_params(),
-        weights_sha256=weights_sha256(steps.network),
-        keras=export.to_keras(steps.network),
-        onnx=export.to_onnx(steps.network),
-    )
-
-
-class _Tensors:
-    """A dataset in memory: images uint8 (n, 784), labels int32 (n,)."""
-
-    def __init__(self, arrays: datasets.Arrays) -> None:
-        self.x_train = tf.constant(arrays.x_train.reshape(-1, PIXELS))
-        self.y_train = tf.constant(arrays.y_train.astype(np.int32))
-        self.x_test = tf.constant(arrays.x_test.reshape(-1, PIXELS))
-        self.y_test = tf.constant(arrays.y_test.astype(np.int32))
-        self.images = len(arrays.x_train)
-
-
-class _Steps:
-    """The compiled steps of one training. One call runs a whole epoch: no step returns to Python, which is where
-    `Model.fit` spends half of its time on networks this small.
-    """
-
-    def __init__(self, spec: Spec, data: _Tensors) -> None:
-        self.spec = spec
-        self.data = data
-        self.network = build_network(spec)
-        self.optimizer = build_optimizer(spec, self.network)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
-    def epoch(self, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Train on these images once, in this order: int32 (n,). Returns the sum of their losses, each before its
-        step, and how many were read right.
-        """
-        batch = self.spec.batch_size
-        loss_sum, right = tf.constant(0.0), tf.constant(0.0)
-        for start in tf.range(0, tf.size(order), batch):
-            loss, hits, count = self._step(order[start : start + batch])
-            loss_sum += loss * count
-            right += hits
-        return loss_sum, right
-
-    def _step(self, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        pixels = _scaled(tf.gather(self.data.x_train, chosen))
-        labels = tf.gather(self.data.y_train, chosen)
-        variables = self.network.trainable_variables
-        with tf.GradientTape() as tape:
-            probabilities = self.network(pixels, training=True)
-            loss = _cross_entropy(labels, probabilities)
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss, _hits(labels, probabilities), tf.cast(tf.size(chosen), tf.float32)
-
-    @tf.function
-    def evaluate(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean loss and accuracy on the test images."""
-        labels, images = self.data.y_test, len(self.data.y_test)
-        probabilities = self.network(_scaled(self.data.x_test), training=False)
-        return _cross_entropy(labels, probabilities), _hits(labels, probabilities) / images
-
-    @tf.function
-    def gradient_norms(self) -> tf.Tensor:
-        """The kernels' gradient norms on the probe: float32 (depth + 1,)."""
-        pixels = _scaled(self.data.x_train[:PROBE_IMAGES])
-        return kernel_gradient_norms(self.network, pixels, self.data.y_train[:PROBE_IMAGES])
-
-
-def _scaled(images: tf.Tensor) -> tf.Tensor:
-    return tf.cast(images, tf.float32) / 255.0
-
-
-def _cross_entropy(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
-
-
-def _hits(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    guesses = tf.argmax(probabilities, axis=1, output_type=tf.int32)
-    return tf.reduce_sum(tf.cast(tf.equal(guesses, labels), tf.float32))
+    losses, accuracies = stack.evaluate()
+    seconds = (time.perf_counter() - begun) / len(living)
+    network = build_network(stack.spec)
+    for place, member in living.items():
+        weights = stack.weights(place)
+        network.set_weights(weights)
+        yield Trained(
+            experiment_id=member.experiment_id,
+            test_loss=float(losses[place]),
+            test_accuracy=float(accuracies[place]),
+            evaluation_seconds=seconds,
+            parameters=network.count_params(),
+            weights_sha256=weights_sha256(weights),
+            keras=export.to_keras(network),
+            onnx=export.to_onnx(stack.spec, weights),
+        )
 
 
 @functools.cache
@@ -208,5 +202,5 @@ def _configure() -> None:
 
 
 @functools.cache
-def _tensors(name: str, data_dir: str) -> _Tensors:
-    return _Tensors(datasets.load(name, Path(data_dir)))
+def _tensors(name: str, data_dir: str) -> Tensors:
+    return Tensors(datasets.load(name, Path(data_dir)))

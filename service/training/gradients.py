@@ -1,28 +1,77 @@
-"""How large the loss's gradient is at each layer: what vanishes when sigmoid networks grow deep.
+"""What one can see vanish: how large the loss's gradient is at each layer, and how its units answer.
 
-After X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010).
+After X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010), who
+look at both, layer by layer, while training goes on.
 """
 
-import keras
+from typing import NamedTuple
+
 import tensorflow as tf
 
-__all__ = ["PROBE_IMAGES", "kernel_gradient_norms"]
+from service.training.stack import Stack, cross_entropy, filled, scaled
+
+__all__ = ["PROBE_IMAGES", "Diagnosis", "diagnose"]
 
 PROBE_IMAGES = 1000
+SATURATED_SLOPE = 0.05
+"""Below this part of its steepest slope an activation counts as saturated: next to nothing comes back through it."""
+# Activations with two flat ends, and the slope at an output, by the steepest.
+SLOPES = {
+    "sigmoid": lambda outputs: 4.0 * outputs * (1.0 - outputs),
+    "tanh": lambda outputs: 1.0 - outputs * outputs,
+    "softsign": lambda outputs: (1.0 - tf.abs(outputs)) ** 2,
+    "hard_sigmoid": lambda outputs: tf.cast((outputs > 0.0) & (outputs < 1.0), tf.float32),
+    "hard_tanh": lambda outputs: tf.cast(tf.abs(outputs) < 1.0, tf.float32),
+}
+# Activations that are exactly zero, with slope zero, for all negative sums: a unit can be so for every image.
+CAN_DIE = frozenset({"relu", "relu6"})
 
 
-def kernel_gradient_norms(network: keras.Sequential, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Euclidean norm of the mean cross-entropy's gradient by each layer's kernel, input side first.
+class Diagnosis(NamedTuple):
+    """Of each of S networks, on the probe."""
 
-    Args:
-        network: of L dense layers, the last a softmax.
-        images: float32 (n, 784) of 0..1.
-        labels: int32 (n,).
+    gradient_norms: tf.Tensor
+    """float32 (S, depth + 1): Euclidean norm of the mean cross-entropy's gradient by each layer's kernel."""
+    means: tf.Tensor
+    """float32 (S, depth): of a hidden layer's outputs, over units and images."""
+    deviations: tf.Tensor
+    """float32 (S, depth): their standard deviation."""
+    saturated: tf.Tensor
+    """float32 (S, depth): share of outputs where the activation is flat; NaN for activations without flat ends."""
+    dead: tf.Tensor
+    """float32 (S, depth): share of units that are zero for every image; NaN for activations that cannot be."""
 
-    Returns:
-        float32 (L,).
-    """
-    kernels = [layer.kernel.value for layer in network.layers]
+
+def diagnose(stack: Stack) -> Diagnosis:
+    """Look at each network on the first PROBE_IMAGES training images."""
+    chosen, counts = filled(tf.range(PROBE_IMAGES))
+    pixels = scaled(tf.gather(stack.data.x_train, chosen))
+    labels = tf.gather(stack.data.y_train, chosen)
+    kernels = [variable.value for variable in stack.variables[::2]]
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, network(images, training=True)))
-    return tf.stack([tf.norm(gradient) for gradient in tape.gradient(loss, kernels)])
+        tape.watch(kernels)
+        logits, hidden = stack.forward(pixels)
+        mean = tf.reduce_sum(cross_entropy(labels, logits, counts)) / PROBE_IMAGES
+    gradients = tape.gradient(mean, kernels)
+    outputs = [layer[:, :, :PROBE_IMAGES] for layer in hidden]
+    return Diagnosis(
+        gradient_norms=tf.stack([tf.sqrt(tf.reduce_sum(g * g, axis=[1, 2])) for g in gradients], axis=1),
+        means=tf.stack([tf.reduce_mean(layer, axis=[1, 2]) for layer in outputs], axis=1),
+        deviations=tf.stack([tf.math.reduce_std(layer, axis=[1, 2]) for layer in outputs], axis=1),
+        saturated=tf.stack([_saturated(stack.spec.activation, layer) for layer in outputs], axis=1),
+        dead=tf.stack([_dead(stack.spec.activation, layer) for layer in outputs], axis=1),
+    )
+
+
+def _saturated(activation: str, outputs: tf.Tensor) -> tf.Tensor:
+    if activation not in SLOPES:
+        return tf.fill([len(outputs)], float("nan"))
+    flat = SLOPES[activation](outputs) < SATURATED_SLOPE
+    return tf.reduce_mean(tf.cast(flat, tf.float32), axis=[1, 2])
+
+
+def _dead(activation: str, outputs: tf.Tensor) -> tf.Tensor:
+    if activation not in CAN_DIE:
+        return tf.fill([len(outputs)], float("nan"))
+    silent = tf.reduce_max(outputs, axis=2) <= 0.0
+    return tf.reduce_mean(tf.cast(silent, tf.float32), axis=1)

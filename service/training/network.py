@@ -1,14 +1,17 @@
 """From a spec to a Keras network, its optimizer, and the numbers that make them reproducible."""
 
 import hashlib
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from service.domain.experiment import CLASSES, PIXELS, Spec
 
-__all__ = ["build_network", "build_optimizer", "epoch_order", "weights_sha256"]
+__all__ = ["build_network", "epoch_order", "initial_weights", "weights_sha256"]
 
 
 def build_network(spec: Spec) -> keras.Sequential:
@@ -37,11 +40,14 @@ def build_network(spec: Spec) -> keras.Sequential:
     return keras.Sequential(layers)
 
 
-def build_optimizer(spec: Spec, network: keras.Sequential) -> keras.optimizers.Optimizer:
-    """Keras's optimizer of the spec's name, with its variables made for the network."""
-    optimizer = keras.optimizers.get({"class_name": spec.optimizer, "config": {"learning_rate": spec.learning_rate}})
-    optimizer.build(network.trainable_variables)
-    return optimizer
+def initial_weights(spec: Spec) -> list[npt.NDArray[np.float32]]:
+    """What `build_network` begins with: kernel float32 (in, out) and bias (out,) of each layer."""
+    sizes = [PIXELS, *[spec.units] * spec.depth, CLASSES]
+    weights = []
+    for layer, shape in enumerate(pairwise(sizes), 1):
+        weights.append(np.asarray(_initializer(spec, layer)(shape, dtype="float32")))
+        weights.append(np.zeros(shape[1], dtype=np.float32))
+    return weights
 
 
 def epoch_order(spec: Spec, epoch: int, images: int) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -49,11 +55,11 @@ def epoch_order(spec: Spec, epoch: int, images: int) -> np.ndarray[Any, np.dtype
     return np.random.default_rng([spec.shuffle_seed, epoch]).permutation(images).astype(np.int32)
 
 
-def weights_sha256(network: keras.Sequential) -> str:
+def weights_sha256(weights: Iterable[npt.NDArray[np.float32]]) -> str:
     """SHA-256 over the weights' little-endian float32 bytes, layer by layer, kernel before bias."""
     digest = hashlib.sha256()
-    for weights in network.get_weights():
-        digest.update(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+    for array in weights:
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
     return digest.hexdigest()
 
 

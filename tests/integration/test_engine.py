@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Failed, Job, Trained
+from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Failed, Job, Member, Stopped, Trained
 from service.domain.experiment import Spec
 from service.engines.base import Slot, TrainerDied
 from service.engines.local import LocalEngine
@@ -24,10 +24,15 @@ def slot(tmp_path: Path) -> Iterator[Slot]:
 
 
 def job(name: str, *, epochs: int = 2, attempt: int = 1, resume: bytes | None = None) -> Job:
+    return stacked([name], epochs=epochs, attempt=attempt, resume=() if resume is None else (resume,))
+
+
+def stacked(names: list[str], *, epochs: int = 2, attempt: int = 1, resume: tuple[bytes, ...] = ()) -> Job:
     return Job(
-        experiment_id=name,
-        attempt=attempt,
-        spec=Spec(activation="relu", depth=1, epochs=epochs, name=name),
+        members=tuple(
+            Member(experiment_id=name, attempt=attempt, spec=Spec(activation="relu", depth=1, epochs=epochs, name=name))
+            for name in names
+        ),
         data_dir="unused",
         checkpoint_seconds=5,
         resume=resume,
@@ -51,7 +56,7 @@ def test_events_come_in_order_with_their_bytes_whole(slot: Slot) -> None:
     events = list(slot.train(job("counts")))
     assert kinds(events) == [EpochEnd, Alive, EpochEnd, Alive, Trained]
     assert isinstance(events[0], EpochEnd)
-    assert events[0].metrics.gradient_norms == (0.1, 0.2)
+    assert events[0].metrics["counts"].gradient_norms == (0.1, 0.2)
     assert isinstance(events[-1], Trained)
     assert events[-1].onnx == bytes(range(256)) * 100
 
@@ -67,7 +72,7 @@ def test_one_warm_trainer_does_one_job_after_another(slot: Slot) -> None:
 
 def test_a_job_begins_after_the_epoch_it_resumes_from(slot: Slot) -> None:
     events = list(slot.train(job("counts", epochs=5, resume=b"3")))
-    assert [event.metrics.epoch for event in events if isinstance(event, EpochEnd)] == [4, 5]
+    assert [event.metrics["counts"].epoch for event in events if isinstance(event, EpochEnd)] == [4, 5]
 
 
 def test_stop_ends_a_job_with_a_checkpoint_and_keeps_the_trainer(slot: Slot) -> None:
@@ -77,7 +82,7 @@ def test_stop_ends_a_job_with_a_checkpoint_and_keeps_the_trainer(slot: Slot) -> 
     for event in slot.train(job("waits")):
         events.append(event)
         slot.stop()
-    assert kinds(events) == [EpochEnd, Checkpoint]
+    assert kinds(events) == [EpochEnd, Checkpoint, Stopped]
     slot.stop()  # nothing is under way: the next job must not feel it
     assert kinds(list(slot.train(job("counts"))))[-1] is Trained
     assert trainers() == [before]
@@ -109,7 +114,32 @@ def test_a_trainer_that_says_nothing_for_too_long_is_killed(tmp_path: Path) -> N
 
 def test_a_known_failure_has_its_code(slot: Slot) -> None:
     events = list(slot.train(job("diverges")))
-    assert events[-1] == Failed(code="training_diverged", message="the loss became nan in epoch 1")
+    assert events[-1] == Failed(
+        experiment_id="diverges", code="training_diverged", message="the loss became nan in epoch 1"
+    )
+
+
+def test_members_of_one_job_end_each_in_their_own_way(slot: Slot) -> None:
+    ended: dict[str, type] = {}
+    for event in slot.train(stacked(["counts", "diverges", "waits"], epochs=3)):
+        if isinstance(event, EpochEnd):
+            slot.stop("waits")
+        elif isinstance(event, (Trained, Failed, Stopped)):
+            ended[event.experiment_id] = type(event)
+    assert ended == {"counts": Trained, "diverges": Failed, "waits": Stopped}
+
+
+def test_every_member_is_told_of_a_failure_of_the_whole_job(slot: Slot) -> None:
+    events = list(slot.train(stacked(["counts", "raises"])))
+    assert {(e.experiment_id, e.code) for e in events if isinstance(e, Failed)} == {
+        ("counts", "internal"),
+        ("raises", "internal"),
+    }
+
+
+def test_each_member_resumes_from_its_own_checkpoint(slot: Slot) -> None:
+    events = list(slot.train(stacked(["one", "two"], epochs=4, resume=(b"2", b"2"))))
+    assert [sorted(event.metrics) for event in events if isinstance(event, EpochEnd)] == [["one", "two"]] * 2
 
 
 def test_an_unexpected_failure_leaks_nothing_and_the_trainer_lives_on(slot: Slot) -> None:
@@ -168,7 +198,7 @@ def test_stop_may_come_at_any_moment(slot: Slot) -> None:
         stopper.start()
         events = list(slot.train(job("counts", epochs=3)))
         stopper.join()
-        assert kinds(events)[-1] in {Trained, Checkpoint}
+        assert kinds(events)[-1] in {Trained, Stopped}
 
 
 def test_a_trainer_holds_no_credentials(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from service.store.transitions import append_event
 RELU = Spec(activation="relu", depth=1)
 FILES = ModelFiles(keras_sha256="a" * 64, onnx_sha256="b" * 64)
 TRAINED = Trained(
+    experiment_id="unused",
     test_loss=0.25,
     test_accuracy=0.93,
     evaluation_seconds=0.5,
@@ -101,6 +102,89 @@ def test_priority_goes_first_then_age(database: Database) -> None:
     for name, priority in names:
         add(database, RELU.model_copy(update={"name": name, "priority": priority}))
     assert [claimed(database).spec.name for _ in names] == ["urgent", "old", "new", "later"]
+
+
+def claim_group(database: Database, *, most: int = 7, share: int = 1) -> list[Claim]:
+    with database.write() as session:
+        first = queue.claim(session, owner="one", lease_seconds=60)
+        assert first is not None
+        return [first, *queue.claim_alike(session, first, lease_seconds=60, most=most, share=share)]
+
+
+def seeds(database: Database, count: int, spec: Spec = RELU) -> list[str]:
+    with database.write() as session:
+        return experiments.create_many(session, [spec.model_copy(update={"seed": seed}) for seed in range(count)])
+
+
+def test_specs_that_differ_by_their_seed_are_claimed_together_oldest_first(database: Database) -> None:
+    ids = seeds(database, 3)
+    add(database, RELU.model_copy(update={"units": 17}))
+    ids += seeds(database, 7)
+    found = claim_group(database)
+    assert [one.experiment_id for one in found] == ids[:8]
+    assert all(read(database, one.experiment_id).status is Status.RUNNING for one in found)
+    assert read(database, found[1].experiment_id).started_at is not None
+    assert [one.spec.units for one in claim_group(database)] == [17]
+    assert [one.experiment_id for one in claim_group(database)] == ids[8:]
+
+
+def test_every_slot_has_its_part(database: Database) -> None:
+    seeds(database, 5)
+    assert [len(claim_group(database, share=2)) for _ in range(3)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize("other", [{"priority": -1}, {"activation": "tanh"}, {"shuffle_seed": 1}, {"epochs": 3}])
+def test_specs_that_differ_by_more_are_claimed_apart(database: Database, other: dict[str, object]) -> None:
+    add(database)
+    add(database, RELU.model_copy(update=other))
+    assert len(claim_group(database)) == 1
+
+
+def test_activations_that_mix_units_are_claimed_alone(database: Database) -> None:
+    seeds(database, 2, RELU.model_copy(update={"activation": "softmax"}))
+    assert len(claim_group(database)) == 1
+
+
+def test_an_attempt_after_a_crash_is_claimed_alone_and_one_after_a_drain_is_not(database: Database) -> None:
+    seeds(database, 3)
+    for mine in claim_group(database):
+        with database.write() as session:
+            queue.give_back(session, mine)
+    again = claim_group(database)
+    assert len(again) == 3
+    for mine in again:
+        with database.write() as session:
+            queue.requeue(session, mine, reason="killed", max_attempts=3)
+    assert [len(claim_group(database)) for _ in range(3)] == [1, 1, 1]
+
+
+def test_only_those_with_the_same_epochs_behind_them_are_claimed_together(database: Database) -> None:
+    seeds(database, 3)
+    group = claim_group(database)
+    for mine, epoch_ in zip(group, (1, 2, 1), strict=True):
+        with database.write() as session:
+            queue.record_checkpoint(session, mine, epoch=epoch_, sha256="d" * 64)
+            queue.give_back(session, mine)
+    found = claim_group(database)
+    assert [one.experiment_id for one in found] == [group[0].experiment_id, group[2].experiment_id]
+
+
+def test_workers_that_claim_together_claim_each_experiment_once(database: Database) -> None:
+    seeds(database, 40)
+    taken: list[str] = []
+
+    def work() -> None:
+        while True:
+            with database.write() as session:
+                first = queue.claim(session, owner="one", lease_seconds=60)
+                if first is None:
+                    return
+                group = queue.claim_alike(session, first, lease_seconds=60, most=4, share=2)
+            taken.extend(one.experiment_id for one in [first, *group])
+
+    at_once(work, work, work, work)
+    assert len(taken) == 40
+    assert max(Counter(taken).values()) == 1
 
 
 def test_many_workers_claim_each_experiment_once(database: Database) -> None:

@@ -146,6 +146,7 @@ def test_work_goes_on_where_it_was(old: Database) -> None:
     resumed = claims[IDS[Status.RUNNING]]
     assert (resumed.attempt, resumed.checkpoint_sha256) == (2, "d" * 64)
     trained = Trained(
+        experiment_id="unused",
         test_loss=0.5, test_accuracy=0.9, evaluation_seconds=0.5, parameters=9, weights_sha256="e" * 64,
         keras=b"k", onnx=b"o",
     )  # fmt: skip

@@ -1,8 +1,7 @@
 """Training with real TensorFlow on real MNIST."""
 
-import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -11,9 +10,8 @@ import numpy as np
 import pytest
 
 from service import datasets
-from service.domain.events import Checkpoint, EpochEnd, Event, Job, Trained
+from service.domain.events import Checkpoint, EpochEnd, Event, Failed, Job, Member, Stopped, Stops, Trained
 from service.domain.experiment import ACTIVATIONS, Initializer, Optimizer, Spec
-from service.errors import TrainingDiverged
 from service.serving.predictor import Predictor
 from service.store.models import ServableModel
 
@@ -25,17 +23,25 @@ def tf():
     """TensorFlow, Keras and the modules that import them. Their own import warnings are not ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from service.training import fit  # isort: skip - it says how TensorFlow shall start
         import keras
         import tensorflow as tf
 
-        from service.training import checkpoints, export, fit, network
+        from service.training import checkpoints, export, gradients, network, stack
 
         fit._configure()
         # tf2onnx is imported at the first export.
-        probe = network.build_network(Spec(activation="relu", depth=1, units=1))
-        export.to_onnx(probe)
+        probe = Spec(activation="relu", depth=1, units=1)
+        export.to_onnx(probe, network.initial_weights(probe))
         return SimpleNamespace(
-            keras=keras, tensorflow=tf, fit=fit, network=network, export=export, checkpoints=checkpoints
+            keras=keras,
+            tensorflow=tf,
+            fit=fit,
+            network=network,
+            export=export,
+            checkpoints=checkpoints,
+            gradients=gradients,
+            stack=stack,
         )
 
 
@@ -43,28 +49,27 @@ def spec(**values) -> Spec:
     return Spec.model_validate({"activation": "relu", "depth": 1, "epochs": 2} | values)
 
 
-def job(folder: Path, spec: Spec, *, resume: bytes | None = None, checkpoint_seconds: float = 1e9) -> Job:
+def job(folder: Path, *specs: Spec, resume: Sequence[bytes] = (), checkpoint_seconds: float = 1e9) -> Job:
+    """One member for each spec, named by its seed."""
     return Job(
-        experiment_id="one",
-        attempt=1,
-        spec=spec,
+        members=tuple(Member(experiment_id=str(spec.seed), attempt=1, spec=spec) for spec in specs),
         data_dir=str(folder),
         checkpoint_seconds=checkpoint_seconds,
-        resume=resume,
+        resume=tuple(resume),
     )
 
 
-def train(tf, folder: Path, spec: Spec, **options) -> list[Event]:
-    return list(tf.fit.train(job(folder, spec, **options), threading.Event()))
+def train(tf, folder: Path, *specs: Spec, **options) -> list[Event]:
+    return list(tf.fit.train(job(folder, *specs, **options), Stops()))
 
 
-def model_of(events: Iterable[Event]) -> Trained:
-    return next(event for event in events if isinstance(event, Trained))
+def model_of(events: Iterable[Event], seed: int = 0) -> Trained:
+    return next(event for event in events if isinstance(event, Trained) and event.experiment_id == str(seed))
 
 
-def epochs_of(events: Iterable[Event]) -> list[dict[str, object]]:
+def epochs_of(events: Iterable[Event], seed: int = 0) -> list[dict[str, object]]:
     ended = [event.metrics for event in events if isinstance(event, EpochEnd)]
-    return [metrics.model_dump(exclude={"seconds"}) for metrics in ended]
+    return [found[str(seed)].model_dump(exclude={"seconds"}) for found in ended if str(seed) in found]
 
 
 def predictor(trained: Trained) -> tuple[Predictor, ServableModel]:
@@ -81,11 +86,12 @@ def test_the_activations_are_all_of_kerass_that_need_no_parameter_and_keep_the_w
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_onnx_answers_as_keras_does_for_every_activation(tf, activation: str, mnist: datasets.Arrays) -> None:
-    network = tf.network.build_network(spec(activation=activation, depth=2))
+    wanted = spec(activation=activation, depth=2)
+    network = tf.network.build_network(wanted)
     pixels = mnist.x_test[:500].reshape(-1, 784).astype(np.float32)
     expected = network(pixels / np.float32(255)).numpy()
     model = ServableModel(experiment_id="one", dataset="mnist", onnx_sha256=activation)
-    onnx = tf.export.to_onnx(network)
+    onnx = tf.export.to_onnx(wanted, network.get_weights())
     answer = Predictor(load=lambda *_: onnx, capacity=1).probabilities(model, pixels)
     np.testing.assert_allclose(answer, expected, atol=1e-5)
 
@@ -129,11 +135,23 @@ def test_one_epoch_is_what_keras_does_with_the_same_batches(tf, mnist_dir: Path,
 
 def test_the_same_spec_gives_the_same_bits_and_each_seed_its_own(tf, mnist_dir: Path) -> None:
     def sha256(**values) -> str:
-        return model_of(train(tf, mnist_dir, spec(epochs=1, **values))).weights_sha256
+        wanted = spec(epochs=1, **values)
+        return model_of(train(tf, mnist_dir, wanted), wanted.seed).weights_sha256
 
     first = sha256()
     assert sha256() == first
     assert len({first, sha256(seed=1), sha256(shuffle_seed=1)}) == 3
+
+
+def stopped_after(tf, job: Job, epoch: int) -> list[Event]:
+    """What is said until every member has stopped."""
+    stops, events = Stops(), []
+    for event in tf.fit.train(job, stops):
+        events.append(event)
+        if isinstance(event, EpochEnd) and all(metrics.epoch == epoch for metrics in event.metrics.values()):
+            for member in job.members:
+                stops.stop(member.experiment_id)
+    return events
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
@@ -142,16 +160,12 @@ def test_a_resumed_training_ends_with_the_bits_of_one_that_was_not_interrupted(
 ) -> None:
     wanted = spec(epochs=4, optimizer=optimizer)
     whole = train(tf, mnist_dir, wanted)
-    stop = threading.Event()
-    interrupted: list[Event] = []
-    for event in tf.fit.train(job(mnist_dir, wanted), stop):
-        interrupted.append(event)
-        if isinstance(event, EpochEnd) and event.metrics.epoch == 2:
-            stop.set()
-    checkpoint = interrupted[-1]
+    interrupted = stopped_after(tf, job(mnist_dir, wanted), 2)
+    checkpoint = interrupted[-2]
     assert isinstance(checkpoint, Checkpoint)
     assert checkpoint.epoch == 2
-    resumed = train(tf, mnist_dir, wanted, resume=checkpoint.payload)
+    assert interrupted[-1] == Stopped(experiment_id="0")
+    resumed = train(tf, mnist_dir, wanted, resume=[checkpoint.payload])
     assert model_of(resumed).weights_sha256 == model_of(whole).weights_sha256
     assert epochs_of(interrupted) + epochs_of(resumed) == epochs_of(whole)
 
@@ -162,10 +176,9 @@ def test_a_checkpoint_follows_every_epoch_but_the_last_when_they_are_wanted_at_o
 
 
 def test_a_checkpoint_of_another_network_is_refused(tf, mnist_dir: Path) -> None:
-    small = tf.network.build_network(spec(units=4))
-    payload = tf.checkpoints.save(small, tf.network.build_optimizer(spec(units=4), small), 1)
+    small = tf.stack.Stack([spec(units=4)], tf.fit._tensors("mnist", str(mnist_dir)))
     with pytest.raises(ValueError, match="shape"):
-        train(tf, mnist_dir, spec(), resume=payload)
+        train(tf, mnist_dir, spec(), resume=[tf.checkpoints.save(small, 0, 1)])
 
 
 def test_a_last_batch_that_is_smaller_counts_by_its_size(tf, mnist_dir: Path) -> None:
@@ -177,8 +190,11 @@ def test_a_last_batch_that_is_smaller_counts_by_its_size(tf, mnist_dir: Path) ->
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_loss_that_is_lost_ends_the_training_with_the_epoch(tf, mnist_dir: Path, optimizer: str) -> None:
-    with pytest.raises(TrainingDiverged, match=r"epoch 1: a smaller learning_rate than 1e\+06"):
-        train(tf, mnist_dir, spec(learning_rate=1e6, optimizer=optimizer))
+    events = train(tf, mnist_dir, spec(learning_rate=1e6, optimizer=optimizer))
+    (failed,) = [event for event in events if isinstance(event, Failed)]
+    assert (failed.experiment_id, failed.code) == ("0", "training_diverged")
+    assert "epoch 1: a smaller learning_rate than 1e+06 may help" in failed.message
+    assert not any(isinstance(event, Trained) for event in events)
 
 
 @pytest.mark.parametrize("initializer", get_args(Initializer))
@@ -193,24 +209,6 @@ def test_every_initializer_builds_and_draws_each_layer_differently(tf, initializ
 def test_the_spec_knows_the_number_of_parameters(tf, depth: int, units: int) -> None:
     wanted = spec(depth=depth, units=units)
     assert tf.network.build_network(wanted).count_params() == wanted.parameters
-
-
-def test_gradient_norms_are_those_of_back_propagation_by_hand(tf, mnist: datasets.Arrays) -> None:
-    from service.training.gradients import kernel_gradient_norms
-
-    network = tf.network.build_network(spec(activation="sigmoid", depth=1))
-    pixels = mnist.x_train[:1000].reshape(-1, 784).astype(np.float64) / 255
-    labels = mnist.y_train[:1000].astype(np.int32)
-    w1, b1, w2, b2 = (weights.astype(np.float64) for weights in network.get_weights())
-    hidden = 1 / (1 + np.exp(-(pixels @ w1 + b1)))
-    logits = hidden @ w2 + b2
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    at_logits = (probabilities - np.eye(10)[labels]) / 1000
-    at_hidden = at_logits @ w2.T * hidden * (1 - hidden)
-    expected = [np.linalg.norm(pixels.T @ at_hidden), np.linalg.norm(hidden.T @ at_logits)]
-    norms = kernel_gradient_norms(network, tf.tensorflow.constant(pixels, tf.tensorflow.float32), labels)
-    np.testing.assert_allclose(norms, expected, rtol=1e-4)
 
 
 def test_sigmoids_gradient_vanishes_with_depth_and_relus_does_not(tf, mnist_dir: Path) -> None:

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Running:
     def __init__(self, database: Database, folder: Path, **settings: Any) -> None:
         self.database = database
         usual = {
-            "slots": 2, "poll_seconds": 0.02, "cancel_grace_seconds": 0.3, "drain_seconds": 5, "lease_seconds": 5
+            "slots": 2, "poll_seconds": 0.02, "cancel_grace_seconds": 0.3, "drain_seconds": 5, "lease_seconds": 5,
+            "max_stack": 1,
         }  # fmt: skip
         self.settings = Settings(data_dir=folder, **(usual | settings))
         self.blobs = Blobs(self.settings.resolved_blob_url)
@@ -48,8 +49,13 @@ class Running:
         assert not self.thread.is_alive()
 
     def add(self, name: str, *, epochs: int = 3) -> str:
+        return self.add_all([name], epochs=epochs)[0]
+
+    def add_all(self, names: Sequence[str], *, epochs: int = 3) -> list[str]:
+        """All at once, so that one claim sees them all."""
+        specs = [Spec(activation="relu", depth=1, epochs=epochs, name=name, seed=i) for i, name in enumerate(names)]
         with self.database.write() as session:
-            return experiments.create(session, Spec(activation="relu", depth=1, epochs=epochs, name=name)).id
+            return experiments.create_many(session, specs)
 
     def get(self, experiment_id: str) -> Experiment:
         with self.database.read() as session:
@@ -215,3 +221,91 @@ def test_draining_gives_work_back_and_another_worker_goes_on_at_once(
     second.stop()
     assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
     assert [epoch.epoch for epoch in second.metrics(experiment_id).epochs] == [1, 2]
+
+
+@pytest.fixture
+def stacking(database: Database, tmp_path: Path) -> Iterator[Running]:
+    """One slot that trains as one what it can."""
+    running = Running(database, tmp_path / "data", slots=1, max_stack=8, checkpoint_seconds=0)
+    yield running
+    running.stop()
+    assert trainers() == []
+
+
+def test_experiments_that_differ_by_their_seed_are_trained_as_one_and_each_ends_by_itself(stacking: Running) -> None:
+    counts, diverges, other = stacking.add_all(["counts", "diverges", "counts"])
+    for experiment_id in (counts, other):
+        found = stacking.ended(experiment_id)
+        assert (found.status, found.attempt) == (Status.SUCCEEDED, 1)
+        assert [epoch.epoch for epoch in stacking.metrics(experiment_id).epochs] == [1, 2, 3]
+    failed = stacking.ended(diverges)
+    assert failed.error is not None
+    assert (failed.error.code, failed.attempt) == ("training_diverged", 1)
+
+
+def test_cancelling_one_of_a_stack_leaves_the_others(stacking: Running) -> None:
+    waits, counts = stacking.add_all(["waits", "counts"])
+    stacking.trains(waits)
+    assert stacking.get(counts).status is Status.RUNNING
+    stacking.cancel(waits)
+    assert stacking.ended(waits).status is Status.CANCELLED
+    found = stacking.ended(counts)
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_a_cancel_that_needs_a_kill_costs_the_others_no_attempt(stacking: Running) -> None:
+    deaf, counts = stacking.add_all(["deaf", "counts"])
+    stacking.trains(deaf)
+    stacking.cancel(deaf)
+    assert stacking.ended(deaf).status is Status.CANCELLED
+    found = stacking.ended(counts)
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
+    with stacking.database.read() as session:
+        assert session.get_one(ExperimentRow, counts).drains == 1
+    assert [epoch.epoch for epoch in stacking.metrics(counts).epochs] == [1, 2, 3]
+
+
+def test_poison_in_a_stack_fails_alone_in_the_end(stacking: Running) -> None:
+    first, poison, last = stacking.add_all(["counts", "dies", "counts"])
+    for experiment_id in (first, last):
+        assert stacking.ended(experiment_id).status is Status.SUCCEEDED
+    failed = stacking.ended(poison)
+    assert failed.error is not None
+    assert (failed.error.code, failed.attempt) == ("attempts_exhausted", 3)
+
+
+def test_what_is_too_large_together_is_trained_alone(stacking: Running) -> None:
+    for experiment_id in stacking.add_all(["too large together", "counts"]):
+        assert stacking.ended(experiment_id).status is Status.SUCCEEDED
+
+
+def test_one_of_a_stack_that_is_lost_does_not_stop_the_others(stacking: Running) -> None:
+    waits, lost, counts = stacking.add_all(["waits", "waits", "counts"])
+    stacking.trains(counts)
+    with stacking.database.write() as session:
+        session.query(ExperimentRow).filter_by(id=lost).update(
+            {"owner": "another", "attempt": 7}, synchronize_session=False
+        )
+    stacking.cancel(waits)
+    assert stacking.ended(waits).status is Status.CANCELLED
+    assert stacking.ended(counts).status is Status.SUCCEEDED
+    found = stacking.get(lost)
+    assert (found.status, found.attempt) == (Status.RUNNING, 7)
+
+
+def test_a_drained_stack_goes_on_as_one(database: Database, tmp_path: Path) -> None:
+    first = Running(database, tmp_path / "data", slots=1, max_stack=8)
+    ids = first.add_all(["waits", "waits"], epochs=2)
+    first.trains(ids[1])
+    first.stop()
+    with database.write() as session:
+        for experiment_id in ids:
+            row = session.get_one(ExperimentRow, experiment_id)
+            assert (row.status, row.checkpoint_epoch) == ("queued", 1)
+            row.spec = row.spec | {"name": "counts"}
+    second = Running(database, tmp_path / "data", slots=1, max_stack=8)
+    found = [second.ended(experiment_id) for experiment_id in ids]
+    second.stop()
+    assert [(one.status, one.attempt) for one in found] == [(Status.SUCCEEDED, 2)] * 2
+    assert len({one.model.weights_sha256 for one in found if one.model}) == 1
+    assert [epoch.epoch for epoch in second.metrics(ids[0]).epochs] == [1, 2]

@@ -10,13 +10,14 @@ from multiprocessing.connection import Connection
 import orjson
 import pytest
 
-from service.domain.events import Alive, Checkpoint, EpochEnd, Failed, Job, Trained
+from service.domain.events import Alive, Checkpoint, EpochEnd, Failed, Job, Member, Stopped, Trained
 from service.domain.experiment import EpochMetrics, Spec
 from service.engines.messages import Ended, Message, Ready, Stop, receive, send
 
 EVERY_BYTE = bytes(range(256))
 SPEC = Spec(activation="gelu", depth=3, learning_rate=1e-7, name="näme 🙂", tags=("a", "a", "b"))
 TRAINED = Trained(
+    experiment_id="an id",
     test_loss=0.1 + 0.2,
     test_accuracy=1.0,
     evaluation_seconds=5e-324,
@@ -25,25 +26,28 @@ TRAINED = Trained(
     keras=EVERY_BYTE,
     onnx=b"",
 )
-JOB = Job(experiment_id="an id", attempt=1, spec=SPEC, data_dir="/tmp/ü", checkpoint_seconds=0)
+MEMBER = Member(experiment_id="an id", attempt=1, spec=SPEC)
+JOB = Job(members=(MEMBER,), data_dir="/tmp/ü", checkpoint_seconds=0)
 EPOCH = EpochMetrics(
     epoch=1, loss=None, accuracy=0.1, val_loss=1 / 3, val_accuracy=1.0, seconds=2, gradient_norms=(None, 1e-30)
 )
 
 MESSAGES: list[Message] = [
     JOB,
-    dataclasses.replace(JOB, resume=b""),
-    dataclasses.replace(JOB, resume=EVERY_BYTE * 5000),
+    dataclasses.replace(JOB, resume=(b"",)),
+    dataclasses.replace(JOB, members=(MEMBER,) * 3, resume=(EVERY_BYTE * 5000, b"", b"x")),
     Stop(experiment_id="an id", attempt=2**31),
     Ready(),
     Ended(),
     Alive(),
-    EpochEnd(metrics=EPOCH),
-    Checkpoint(epoch=7, payload=EVERY_BYTE),
+    EpochEnd(metrics={}),
+    EpochEnd(metrics={"an id": EPOCH, "ü": EPOCH}),
+    Stopped(experiment_id="an id"),
+    Checkpoint(experiment_id="an id", epoch=7, payload=EVERY_BYTE),
     TRAINED,
-    dataclasses.replace(TRAINED, onnx=orjson.dumps(["Stop", {}, []]), keras=b"\n" * 3),
-    Failed(code="training_diverged", message='said "no"\n\0🙂'),
-    Failed(code="attempts_exhausted", message=""),
+    dataclasses.replace(TRAINED, onnx=orjson.dumps(["Stop", {}, {}]), keras=b"\n" * 3),
+    Failed(experiment_id="an id", code="training_diverged", message='said "no"\n\0🙂'),
+    Failed(experiment_id="", code="attempts_exhausted", message=""),
 ]
 
 
@@ -93,14 +97,14 @@ def test_a_closed_end_is_the_end_of_the_messages(ends: tuple[Connection, Connect
     with pytest.raises(EOFError):
         receive(ends[1])
     with pytest.raises(OSError, match=r"[Bb]roken pipe|reset"):
-        send(ends[1], Checkpoint(epoch=1, payload=EVERY_BYTE * 5000))
+        send(ends[1], Checkpoint(experiment_id="an id", epoch=1, payload=EVERY_BYTE * 5000))
 
 
 def test_what_is_no_message_is_refused(ends: tuple[Connection, Connection]) -> None:
-    for name, values in (("Job", {"experiment_id": 1}), ("Failed", {"code": "nope", "message": "x"})):
-        ends[0].send_bytes(orjson.dumps([name, values, []]))
+    for name, values in (("Job", {"members": 1}), ("Failed", {"code": "nope", "message": "x"})):
+        ends[0].send_bytes(orjson.dumps([name, values, {}]))
         with pytest.raises(ValueError, match="validation error"):
             receive(ends[1])
-    ends[0].send_bytes(orjson.dumps(["os.system", {}, []]))
+    ends[0].send_bytes(orjson.dumps(["os.system", {}, {}]))
     with pytest.raises(KeyError):
         receive(ends[1])
