@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench chaos lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench reproduce chaos lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,12 +41,15 @@ bench: setup-dev ## Measure the budgets, as ratios
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
 	$(BIN)/python -m benchmarks
 
+reproduce: setup-dev ## The article's question over 30 seeds: writes docs/reproduction.md (SEEDS=30)
+	$(BIN)/epochd reproduce --data-dir $(VENV)/data --output docs --seeds $(or $(SEEDS),30)
+
 chaos: setup-dev ## Kill everything at random moments and check that nothing is lost (ROUNDS=20 SEED=)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
 
 lock: setup-dev ## Pin the newest dependencies that fit together
 	@for name in base train dev; do \
-		case $$name in base) extras= ;; train) extras="--extra train" ;; dev) extras="--extra train --extra dev" ;; esac; \
+		case $$name in base) extras= ;; train) extras="--extra train" ;; dev) extras="--extra train --extra figures --extra mlflow --extra parquet --extra tensorboard --extra dev" ;; esac; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config --upgrade \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 			$$extras pyproject.toml --output-file requirements/$$name.txt || exit 1; \

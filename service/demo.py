@@ -1,14 +1,7 @@
 """The demonstration: the article's question, answered on this machine through the REST API."""
 
-import contextlib
 import io
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
 from PIL import Image
 from rich.console import Console
@@ -16,26 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from service import datasets
+from service.background import running_service
 from service.client import Client
-from service.domain.experiment import Activation, Experiment, Spec, Status
+from service.domain.article import ARTICLE
+from service.domain.experiment import Experiment, Spec, Status
 from service.errors import EpochdError
 from service.settings import Settings
 
-__all__ = ["ARTICLE", "DemoError", "run"]
+__all__ = ["DemoError", "run"]
 
-ARTICLE: dict[tuple[Activation, int], tuple[float, float]] = {
-    ("sigmoid", 1): (0.8976, 0.4908),
-    ("sigmoid", 2): (0.8572, 0.7661),
-    ("sigmoid", 3): (0.7539, 0.9398),
-    ("relu", 1): (0.9282, 0.2474),
-    ("relu", 2): (0.9356, 0.2232),
-    ("relu", 3): (0.9383, 0.2145),
-}
-"""Test accuracy and loss in the article's table: one run each."""
-
-START_SECONDS = 60
 POLL_SECONDS = 0.3
-STOP_SECONDS = 20
 
 
 class DemoError(EpochdError):
@@ -46,68 +29,23 @@ def run(settings: Settings, console: Console) -> None:
     """Start the service, train, compare, predict, and stop the service.
 
     Raises:
-        DemoError: the service does not start, or an experiment does not succeed.
+        ServiceError: the service does not start.
+        DemoError: an experiment does not succeed.
     """
     console.print("Starting the service: [bold]epochd serve[/bold]")
-    with _service(settings) as client:
+    with running_service(settings, log_name="demo.log") as (api, url):
         begun = time.monotonic()
-        console.print(f"Queueing {len(ARTICLE)} experiments: POST {client.url}/experiments")
-        finished = _train(client.api, console)
-        console.print(_table(client.api, finished))
+        console.print(f"Queueing {len(ARTICLE)} experiments: POST {url}/experiments")
+        finished = _train(api, console)
+        console.print(_table(api, finished))
         console.print(f"{len(finished)} networks trained and tested in {time.monotonic() - begun:.0f} s.")
-        _predict(client.api, settings, console)
+        _predict(api, settings, console)
     console.print(
         f"The service has stopped. What it learnt is in {settings.data_dir}.\n"
         "[bold]make serve[/bold] or [bold]epochd serve[/bold] starts it again, with its API at "
         "http://127.0.0.1:8000/docs",
         soft_wrap=True,
     )
-
-
-class _Service:
-    def __init__(self, api: Client, url: str) -> None:
-        self.api = api
-        self.url = url
-
-
-@contextlib.contextmanager
-def _service(settings: Settings) -> Iterator[_Service]:
-    port = settings.port or _free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = settings.data_dir / "demo.log"
-    command = [sys.executable, "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            command,
-            env=os.environ | {"EPOCHD_DATA_DIR": str(settings.data_dir)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        with Client(url) as api:
-            deadline = time.monotonic() + START_SECONDS
-            while not api.ready():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    lines = log.read_text(errors="replace").strip().splitlines()
-                    last = lines[-1].removeprefix("epochd: ") if lines else f"see {log}"
-                    raise DemoError(f"the service did not start: {last}")
-                time.sleep(POLL_SECONDS)
-            yield _Service(api, url)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _train(api: Client, console: Console) -> list[Experiment]:

@@ -6,6 +6,7 @@ EpochdError
 │   ├── SweepTooLarge
 │   ├── InvalidImage
 │   ├── InvalidCursor
+│   ├── UnknownArm
 │   └── IdempotencyKeyReused
 ├── NotFound
 │   ├── ExperimentNotFound
@@ -23,6 +24,7 @@ EpochdError
 ├── TooLarge
 ├── QueueFull
 ├── UnsupportedMediaType
+├── NotInstalled
 ├── Unavailable
 │   ├── SchemaOutOfDate
 │   ├── BlobCorrupt
@@ -55,6 +57,7 @@ __all__ = [
     "LeaseLost",
     "ModelNotFound",
     "NotFound",
+    "NotInstalled",
     "OutOfMemory",
     "QueueFull",
     "ReservedAlias",
@@ -68,6 +71,7 @@ __all__ = [
     "TrainingDiverged",
     "TrainingError",
     "Unavailable",
+    "UnknownArm",
     "UnsupportedMediaType",
 ]
 
@@ -101,6 +105,10 @@ class InvalidImage(InvalidInput):
 
 class InvalidCursor(InvalidInput):
     """The page cursor was not made by this service for this sort order."""
+
+
+class UnknownArm(InvalidInput):
+    """No arm of the sweep has this label."""
 
 
 class IdempotencyKeyReused(InvalidInput):
@@ -169,6 +177,10 @@ class QueueFull(EpochdError):
 
 class UnsupportedMediaType(EpochdError):
     """The body is of a media type that the operation does not read."""
+
+
+class NotInstalled(EpochdError):
+    """An extra that this needs is not installed where it was asked for."""
 
 
 class Unavailable(EpochdError):

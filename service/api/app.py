@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, HTMLResponse
 
-from service.api import events, experiments, health, models, predict, problems, sweeps
+from service.api import comparison, events, experiments, figures, health, models, predict, problems, sweeps
 from service.api.deps import Ports
 from service.api.head import HeadAsGet
 from service.api.limits import BodyLimit
@@ -35,6 +35,7 @@ Errors are `application/problem+json` (RFC 9457). Times are UTC (RFC 3339). Unkn
 TAGS = [
     {"name": "experiments", "description": "Training runs."},
     {"name": "sweeps", "description": "Many training runs at once: a grid of specs, repeated over seeds."},
+    {"name": "figures", "description": "Plotly figures of what was measured."},
     {"name": "models", "description": "What succeeded experiments leave: files, and the aliases that name them."},
     {"name": "predictions", "description": "Answers from saved models, without TensorFlow."},
     {"name": "health", "description": "Probes."},
@@ -64,7 +65,7 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         docs_url=None,
         redoc_url=None,
     )
-    for module in (experiments, events, sweeps, models, predict, health):
+    for module in (experiments, events, sweeps, comparison, figures, models, predict, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(HeadAsGet)

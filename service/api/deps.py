@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.session import Database
 
-__all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of", "refuse_repeats"]
+__all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of", "prefers_csv", "refuse_repeats"]
 
 
 FILTERS = frozenset({"status", "activation", "depth", "dataset", "tag"})
@@ -46,6 +46,13 @@ def _experiment_id(
         return str(UUID(experiment_id))
     except ValueError:
         raise ExperimentNotFound("there is no such experiment: GET /experiments lists them") from None
+
+
+def prefers_csv(request: Request) -> bool:
+    """Whether the client would rather have CSV than JSON."""
+    kinds = [kind.split(";")[0].strip() for kind in request.headers.get("accept", "").lower().split(",")]
+    first = next((kind for kind in kinds if kind in {"text/csv", "application/json"}), None)
+    return first == "text/csv"
 
 
 async def refuse_repeats(request: Request) -> None:

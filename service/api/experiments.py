@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.deps import ExperimentId, PortsOf, refuse_repeats
+from service.api.deps import ExperimentId, PortsOf, prefers_csv, refuse_repeats
 from service.api.problems import responses
 from service.domain.experiment import Activation, Dataset, Experiment, Metrics, Spec, Status, Tag
 from service.errors import SpecTooLarge
@@ -126,18 +126,14 @@ def create(
         )
     most = ports.settings.max_queued
     with ports.database.write() as session:
-        if idempotency_key is None:
-            answer = _answer(experiments.create(session, spec, max_queued=most))
-        else:
-            stored = idempotency.once(
-                session,
-                idempotency_key,
-                fingerprint=_fingerprint(spec),
-                keep_hours=ports.settings.idempotency_hours,
-                act=lambda: _answer(experiments.create(session, spec, max_queued=most)).model_dump(mode="json"),
-            )
-            answer = ExperimentAnswer.model_validate(stored)
-    return _accepted(response, answer)
+        stored = idempotency.once(
+            session,
+            idempotency_key,
+            fingerprint=_fingerprint(spec),
+            keep_hours=ports.settings.idempotency_hours,
+            act=lambda: _answer(experiments.create(session, spec, max_queued=most)).model_dump(mode="json"),
+        )
+    return _accepted(response, ExperimentAnswer.model_validate(stored))
 
 
 @router.get("", summary="List experiments", responses=responses(), dependencies=[Depends(refuse_repeats)])
@@ -183,7 +179,7 @@ def metrics(
     """
     with ports.database.read() as session:
         found = experiments.metrics(session, experiment_id, after_epoch=query.after_epoch)
-    return _csv(found) if _prefers_csv(request.headers.get("accept", "")) else found
+    return _csv(found) if prefers_csv(request) else found
 
 
 @router.post(
@@ -248,12 +244,6 @@ def _accepted(response: Response, answer: ExperimentAnswer) -> ExperimentAnswer:
 def _fingerprint(spec: Spec) -> str:
     canonical = orjson.dumps(spec.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(b"POST /experiments\n" + canonical).hexdigest()
-
-
-def _prefers_csv(accept: str) -> bool:
-    kinds = [kind.split(";")[0].strip() for kind in accept.lower().split(",")]
-    first = next((kind for kind in kinds if kind in {"text/csv", "application/json"}), None)
-    return first == "text/csv"
 
 
 def _csv(found: Metrics) -> Response:

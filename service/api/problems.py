@@ -31,12 +31,15 @@ STATUS: dict[type[errors.EpochdError], HTTPStatus] = {
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BlobMissing: HTTPStatus.GONE,
+    errors.DatasetUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 # Where an invalid input stands, if not in the body.
 LOCATION: dict[type[errors.EpochdError], str] = {
     errors.InvalidCursor: "query",
+    errors.UnknownArm: "query",
     errors.IdempotencyKeyReused: "header",
 }
 # Why the framework could not read a body: it says only that it could not.
@@ -58,6 +61,7 @@ DESCRIPTIONS = {
     416: "`Range` lies outside the file.",
     422: "The request cannot be meant: `errors` says where and why.",
     429: "Too many experiments wait; try again after `Retry-After`.",
+    501: "This service has not installed what that needs.",
     503: "Something the service needs is away; try again after `Retry-After`.",
 }
 

@@ -56,6 +56,7 @@ class SweepLinks(BaseModel):
 
     self: str
     experiments: str
+    comparison: str
     cancel: str
 
 
@@ -128,18 +129,14 @@ def create(
         return JSONResponse(_plan(spec).model_dump(mode="json"))
     most = ports.settings.max_queued
     with ports.database.write() as session:
-        if idempotency_key is None:
-            answer = _answer(sweeps.create(session, spec, max_queued=most))
-        else:
-            stored = idempotency.once(
-                session,
-                idempotency_key,
-                fingerprint=_fingerprint(spec),
-                keep_hours=ports.settings.idempotency_hours,
-                act=lambda: _answer(sweeps.create(session, spec, max_queued=most)).model_dump(mode="json"),
-            )
-            answer = SweepAnswer.model_validate(stored)
-    return _accepted(response, answer)
+        stored = idempotency.once(
+            session,
+            idempotency_key,
+            fingerprint=_fingerprint(spec),
+            keep_hours=ports.settings.idempotency_hours,
+            act=lambda: _answer(sweeps.create(session, spec, max_queued=most)).model_dump(mode="json"),
+        )
+    return _accepted(response, SweepAnswer.model_validate(stored))
 
 
 @router.get("", summary="List sweeps", responses=responses(), dependencies=[Depends(refuse_repeats)])
@@ -196,7 +193,12 @@ def _plan(spec: SweepSpec) -> SweepPlan:
 
 def _answer(sweep: Sweep) -> SweepAnswer:
     path = f"{router.prefix}/{sweep.id}"
-    links = SweepLinks(self=path, experiments=f"/experiments?sweep_id={sweep.id}", cancel=f"{path}/cancel")
+    links = SweepLinks(
+        self=path,
+        experiments=f"/experiments?sweep_id={sweep.id}",
+        comparison=f"{path}/comparison",
+        cancel=f"{path}/cancel",
+    )
     values = {name: getattr(sweep, name) for name in Sweep.model_fields}
     return SweepAnswer(**values, links=links)
 

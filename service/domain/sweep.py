@@ -256,6 +256,17 @@ class SweepSpec(_Strict):
         """What is compared, in order. A grid that varies nothing but seeds has one arm without values."""
         return [Arm(label=self._label(values), values=values) for values in self._combinations(repeats=False)]
 
+    def arm_of(self, spec: Spec) -> Arm:
+        """The arm that one of its experiments belongs to."""
+        values = {field: getattr(spec, field) for field in self.axes if field not in REPEATS}
+        return Arm(label=self._label(values), values=values)
+
+    def variant_of(self, spec: Spec) -> str:
+        """What tells its arm from others of the same activation and depth, such as `units 64`. May be empty."""
+        values = self.arm_of(spec).values
+        rest = {field: value for field, value in values.items() if field not in REQUIRED}
+        return self._label(rest) if rest else ""
+
     def specs(self) -> Iterator[Spec]:
         """Every experiment's spec. Arms are the outer loop: the experiments of one arm are neighbours in the queue."""
         shared = self.base | {"tags": self._tags}

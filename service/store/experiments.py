@@ -52,6 +52,7 @@ __all__ = [
     "require_room",
     "retry",
     "to_experiment",
+    "to_metrics",
 ]
 
 Sort = Literal["created_at", "-created_at", "test_accuracy", "-test_accuracy"]
@@ -202,7 +203,7 @@ def metrics(session: Session, experiment_id: str, *, after_epoch: int = 0) -> Me
     return Metrics(
         experiment_id=experiment_id,
         status=Status(experiment.status),
-        epochs=tuple(EpochMetrics(**{name: getattr(row, name) for name in EpochMetrics.model_fields}) for row in rows),
+        epochs=tuple(map(to_metrics, rows)),
         test=TestMetrics(loss=result.test_loss, accuracy=result.test_accuracy) if result else None,
         computation_seconds=experiment.computation_seconds,
     )
@@ -302,6 +303,11 @@ def to_experiment(row: ExperimentRow) -> Experiment:
         started_at=row.started_at,
         finished_at=row.finished_at,
     )
+
+
+def to_metrics(row: EpochRow) -> EpochMetrics:
+    """The domain's value of an epoch's row."""
+    return EpochMetrics(**{name: getattr(row, name) for name in EpochMetrics.model_fields})
 
 
 def _result(row: ExperimentRow) -> Result | None:

@@ -21,13 +21,13 @@ WAIT_SECONDS = 5
 
 def once(
     session: Session,
-    key: str,
+    key: str | None,
     *,
     fingerprint: str,
     keep_hours: float,
     act: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Run `act` and keep its answer under `key`, or return the answer that is kept there.
+    """Run `act` and keep its answer under `key`, or return the answer that is kept there. Without a key it just runs.
 
     Two requests at once: the second waits for the first and gets its answer. Both the act and the key are in the
     caller's transaction, so a crash leaves neither.
@@ -36,6 +36,8 @@ def once(
         IdempotencyKeyReused: the key belongs to a request with another fingerprint.
         IdempotencyKeyInFlight: the first request has not ended within a few seconds.
     """
+    if key is None:
+        return act()
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < database_now(-3600 * keep_hours)))
     if not _take(session, key, fingerprint):
         kept = session.execute(

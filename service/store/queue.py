@@ -194,9 +194,8 @@ def finish(session: Session, claimed: Claim, trained: Trained, files: ModelFiles
         keras_bytes=len(trained.keras),
         onnx_sha256=files.onnx_sha256,
         onnx_bytes=len(trained.onnx),
-        checkpoint_sha256=None,
-        checkpoint_epoch=None,
     )
+    row.checkpoint_sha256 = row.checkpoint_epoch = None  # whatever the outcome: its file is discarded
     return Status(row.status), checkpoint
 
 

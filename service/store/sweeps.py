@@ -9,7 +9,7 @@ import uuid_utils
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from service.domain.experiment import Status
+from service.domain.experiment import EpochMetrics, Experiment, Status
 from service.domain.sweep import Sweep, SweepProgress, SweepSpec, SweepStatus
 from service.errors import (
     ExperimentHasAlias,
@@ -19,10 +19,10 @@ from service.errors import (
     SweepNotFound,
 )
 from service.store import experiments
-from service.store.tables import AliasRow, ExperimentRow, SweepRow, database_now
+from service.store.tables import AliasRow, EpochRow, ExperimentRow, SweepRow, database_now
 from service.store.transitions import move_all
 
-__all__ = ["SweepPage", "cancel", "create", "delete_finished", "get", "page"]
+__all__ = ["SweepPage", "cancel", "create", "delete_finished", "epochs", "get", "members", "page"]
 
 ALIASES_TOLD = 5
 
@@ -64,6 +64,26 @@ def get(session: Session, sweep_id: str) -> Sweep:
     """
     (sweep,) = _sweeps(session, [_row(session, sweep_id)])
     return sweep
+
+
+def members(session: Session, sweep_id: str) -> list[Experiment]:
+    """Every experiment of a sweep, in the order of the queue."""
+    rows = session.scalars(select(ExperimentRow).where(ExperimentRow.sweep_id == sweep_id).order_by(ExperimentRow.id))
+    return [experiments.to_experiment(row) for row in rows]
+
+
+def epochs(session: Session, sweep_id: str) -> dict[str, tuple[EpochMetrics, ...]]:
+    """What was measured of every experiment of a sweep so far, by its id, in one statement."""
+    rows = session.scalars(
+        select(EpochRow)
+        .join(ExperimentRow, EpochRow.experiment_id == ExperimentRow.id)
+        .where(ExperimentRow.sweep_id == sweep_id)
+        .order_by(EpochRow.experiment_id, EpochRow.epoch)
+    )
+    found: dict[str, list[EpochMetrics]] = {}
+    for row in rows:
+        found.setdefault(row.experiment_id, []).append(experiments.to_metrics(row))
+    return {experiment_id: tuple(of_one) for experiment_id, of_one in found.items()}
 
 
 def page(session: Session, *, cursor: str | None, limit: int) -> SweepPage:

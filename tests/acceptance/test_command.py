@@ -42,10 +42,14 @@ def fails(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
 def test_version_and_help_name_every_command(tmp_path: Path) -> None:
     assert re.fullmatch(r"epochd \d+\.\d+\.\d+\n", run("--version", cwd=tmp_path).stdout)
     text = run("--help", cwd=tmp_path).stdout
-    assert all(command in text for command in ("serve", "worker", "demo", "db", "data"))
+    assert all(
+        command in text for command in ("serve", "worker", "demo", "export", "figure", "reproduce", "db", "data")
+    )
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "demo", "db upgrade", "db check", "data fetch"])
+@pytest.mark.parametrize(
+    "command", ["serve", "worker", "demo", "export", "figure", "reproduce", "db upgrade", "db check", "data fetch"]
+)
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -91,8 +91,8 @@ def record(api: Api, claimed: Claim, epoch: int, loss: float = 0.5) -> None:
 
 def finish(api: Api, claimed: Claim) -> None:
     trained = Trained(
-        experiment_id="unused", test_loss=0.4, test_accuracy=0.6, evaluation_seconds=0.5, parameters=1, weights_sha256="0" * 64,
-        keras=b"", onnx=b"",
+        experiment_id="unused", test_loss=0.4, test_accuracy=0.6, evaluation_seconds=0.5, parameters=1,
+        weights_sha256="0" * 64, keras=b"", onnx=b"",
     )  # fmt: skip
     with api.ports.database.write() as session:
         queue.finish(session, claimed, trained, ModelFiles(keras_sha256="0" * 64, onnx_sha256="0" * 64))

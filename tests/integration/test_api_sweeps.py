@@ -79,7 +79,8 @@ def test_a_new_sweep_is_queued_and_told_as_it_was_asked_for(api: Api) -> None:
         "queued": 8, "running": 0, "cancelling": 0, "succeeded": 0, "failed": 0, "cancelled": 0, "done": 0, "total": 8,
     }  # fmt: skip
     assert sweep["links"] == {
-        "self": path, "experiments": f"/experiments?sweep_id={sweep['id']}", "cancel": f"{path}/cancel",
+        "self": path, "experiments": f"/experiments?sweep_id={sweep['id']}", "comparison": f"{path}/comparison",
+        "cancel": f"{path}/cancel",
     }  # fmt: skip
     assert api.get(path).json() == sweep
     found = experiments(api, sweep, sort="created_at")

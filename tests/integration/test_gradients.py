@@ -130,7 +130,9 @@ def test_a_deep_sigmoid_network_is_told_to_vanish_and_a_relu_network_to_be_healt
     for activation, verdict in (("sigmoid", "vanishing"), ("relu", "healthy")):
         (metrics,) = epochs_of(train(tf, mnist_dir, spec(activation=activation, depth=5, epochs=1)))
         assert metrics["gradients"] == verdict
-        assert len(metrics["hidden"]) == 5
+        hidden = metrics["hidden"]
+        assert isinstance(hidden, tuple)
+        assert len(hidden) == 5
 
 
 @pytest.mark.parametrize(

@@ -434,3 +434,14 @@ def test_cancel_against_finish_ends_in_one_legal_state(database: Database) -> No
         assert numbers == list(range(1, len(numbers) + 1))
         outcomes.add(found.status)
     assert outcomes
+
+
+def test_a_cancel_that_wins_over_the_end_leaves_no_row_that_names_the_discarded_checkpoint(database: Database) -> None:
+    created, mine = add(database), claimed(database)
+    with database.write() as session:
+        queue.record_checkpoint(session, mine, epoch=1, sha256="d" * 64)
+    cancel(database, created.id)
+    with database.write() as session:
+        assert queue.finish(session, mine, TRAINED, FILES) == (Status.CANCELLED, "d" * 64)
+    with database.write() as session:
+        assert experiments.delete_finished(session, created.id) == []

@@ -41,8 +41,9 @@ def test_every_optimizer_gives_the_same_bits_alone_and_together(tf, mnist_dir: P
 
 
 @pytest.mark.parametrize(
-    ("depth", "units", "batch_size"), [(1, 1, 1000), (2, 2, 7_000), (3, 5, 999), (8, 16, 60_000), (2, 33, 501), (1, 150, 2000)]
-)  # fmt: skip
+    ("depth", "units", "batch_size"),
+    [(1, 1, 1000), (2, 2, 7_000), (3, 5, 999), (8, 16, 60_000), (2, 33, 501), (1, 150, 2000)],
+)
 def test_every_shape_gives_the_same_bits_alone_and_together(
     tf, mnist_dir: Path, depth: int, units: int, batch_size: int
 ) -> None:

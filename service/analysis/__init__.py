@@ -1,0 +1,1 @@
+"""What the numbers of several experiments say together. Pure functions: no files, no database."""
