@@ -116,7 +116,7 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
             engine=_engine(settings),
             settings=settings,
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: worker.drain())
         if until_stdin_closes:
             threading.Thread(target=_drain_at_end_of_input, args=(worker,), daemon=True).start()

@@ -31,8 +31,14 @@ T = TypeVar("T")
 
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 1.0
+TELL_SECONDS = 10.0
 OF_THE_STACK = frozenset({"out_of_memory", "internal"})
 """Failures of a whole job, which are not the fault of each of its members."""
+
+
+def _now() -> float:
+    """Seconds that pass while the machine sleeps, too, where the system can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class _Attempt:
@@ -92,7 +98,8 @@ class Worker:
         self._draining = threading.Event()
         self._attempts: set[_Attempt] = set()
         self._slots: list[Slot] = []
-        self._cut_off_at = -math.inf
+        self._cut_off_at = self._told_at = -math.inf
+        self._seen_at = _now()
 
     def drain(self) -> None:
         """Claim nothing more and give running work back. Returns at once; `run` returns when all is given back."""
@@ -100,6 +107,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until drained. Leaves no process behind."""
+        self._seen_at = _now()
         self._slots = [self._engine.slot() for _ in range(self._settings.slots)]
         threads = [
             threading.Thread(target=self._work, args=(slot,), name=f"slot-{number}")
@@ -119,6 +127,7 @@ class Worker:
     def _supervise(self) -> None:
         beat_at = 0.0
         while not self._draining.wait(TICK_SECONDS):
+            self._notice_pause()
             attempts = set(self._attempts)  # before the look: what is claimed after it cannot be missed in it
             beat = time.monotonic() >= beat_at
             try:
@@ -126,14 +135,32 @@ class Worker:
             except Unavailable as error:
                 self._cut_off(error)
                 continue
+            self._seen_at = _now()
             if beat:
                 beat_at = time.monotonic() + self._settings.lease_seconds / 3
+                self._release_expired()
             for attempt in attempts & self._attempts:
                 status = statuses.get(attempt.token)
                 if status is None:
                     attempt.lose()
                 elif status is Status.CANCELLING:
                     attempt.cancel(self._settings.cancel_grace_seconds)
+
+    def _notice_pause(self) -> None:
+        """A machine that slept, or a worker that was stopped, has renewed no lease meanwhile, and maybe nobody has."""
+        if _now() - self._seen_at > self._patience:
+            self._cut_off_at = _now()
+
+    def _release_expired(self) -> None:
+        """Take back what dead workers left. Slots do so before they claim; but all of them may be busy for hours."""
+        try:
+            with self._database.read() as session:
+                expired = queue.has_expired(session)
+            if expired and self._others_could_renew():
+                with self._database.write() as session:
+                    queue.release_expired(session, max_attempts=self._settings.max_attempts)
+        except Unavailable as error:
+            self._cut_off(error)
 
     def _beat(self, attempts: set[_Attempt]) -> dict[tuple[str, int], Status]:
         if not attempts:
@@ -219,14 +246,21 @@ class Worker:
         ]
 
     def _cut_off(self, error: Unavailable) -> None:
-        log.warning("%s; trying again", error)
-        self._cut_off_at = time.monotonic()
+        if _now() - self._told_at > TELL_SECONDS:  # an outage may be long, and its reason a full disk
+            self._told_at = _now()
+            log.warning("%s; trying again", error)
+        self._cut_off_at = _now()
 
     def _others_could_renew(self) -> bool:
-        """Whether a lease that has run out tells of a dead worker. While the database was away nobody could renew
-        one: whoever comes back first must not take the others' work.
+        """Whether a lease that has run out tells of a dead worker. While the database was away, or the machine slept,
+        nobody could renew one: whoever comes back first must not take the others' work, nor its own.
         """
-        return time.monotonic() - self._cut_off_at > self._settings.lease_seconds / 3
+        return _now() - self._cut_off_at > self._patience > _now() - self._seen_at
+
+    @property
+    def _patience(self) -> float:
+        """Seconds in which whoever is alive and can reach the database has renewed its leases."""
+        return max(self._settings.lease_seconds / 3, 4 * TICK_SECONDS)
 
     def _train(self, training: _Training) -> None:
         """Carry the attempts to their ends."""
@@ -251,6 +285,8 @@ class Worker:
                     self._record(training, open_, event)
         except TrainerDied as error:
             return str(error)
+        except LeaseLost as error:  # before it began, when the checkpoints could not be had
+            log.warning("%s", error)
         return None
 
     def _record(self, training: _Training, open_: dict[str, _Attempt], event: Event) -> None:
@@ -280,12 +316,13 @@ class Worker:
             log.info("experiment %s, attempt %d: %s", *attempt.token, status)
 
     def _job(self, training: _Training) -> Job:
-        claims = [attempt.claim for attempt in training.attempts.values()]
+        attempts = list(training.attempts.values())
+        claims = [attempt.claim for attempt in attempts]
         try:
             resume = tuple(
-                self._blobs.get(claimed.experiment_id, claimed.checkpoint_sha256)
-                for claimed in claims
-                if claimed.checkpoint_sha256 is not None
+                self._insist(attempts, functools.partial(self._blobs.get, one.experiment_id, one.checkpoint_sha256))
+                for one in claims
+                if one.checkpoint_sha256 is not None
             )
         except (BlobMissing, BlobCorrupt) as error:
             log.warning("%s: training begins anew", error)
@@ -320,16 +357,18 @@ class Worker:
         replaced = self._transact(
             attempt, lambda session: queue.record_checkpoint(session, claimed, epoch=event.epoch, sha256=sha256)
         )
-        self._discard(claimed, replaced)
+        if replaced is not None:
+            self._blobs.discard(claimed.experiment_id, replaced)
 
     def _finish(self, attempt: _Attempt, trained: Trained) -> Status:
         claimed = attempt.claim
         files = ModelFiles(keras_sha256=self._put(attempt, trained.keras), onnx_sha256=self._put(attempt, trained.onnx))
         status, checkpoint = self._settle(attempt, lambda session: queue.finish(session, claimed, trained, files))
-        self._discard(claimed, checkpoint)
+        garbage = [] if checkpoint is None else [checkpoint]
         if status is not Status.SUCCEEDED:
-            self._discard(claimed, files.keras_sha256)
-            self._discard(claimed, files.onnx_sha256)
+            garbage += [files.keras_sha256, files.onnx_sha256]
+        for sha256 in garbage:
+            self._blobs.discard(claimed.experiment_id, sha256)
         return status
 
     def _fail(self, training: _Training, attempt: _Attempt, failed: Failed) -> Status:
@@ -377,16 +416,9 @@ class Worker:
                 raise LeaseLost("; ".join("attempt {1} at {0} is over".format(*attempt.token) for attempt in attempts))
             try:
                 return act()
+            except (BlobMissing, BlobCorrupt):
+                raise
             except Unavailable as error:
                 log.warning("%s; trying again", error)
                 if self._draining.wait(RETRY_SECONDS):
                     raise LeaseLost("the worker stops while the store is away; the lease will expire") from error
-
-    def _discard(self, claimed: Claim, sha256: str | None) -> None:
-        """Remove a file that no row names any more. When that fails it is garbage, and harmless."""
-        if sha256 is None:
-            return
-        try:
-            self._blobs.delete(claimed.experiment_id, sha256)
-        except Unavailable as error:
-            log.warning("%s: %s of experiment %s stays", error, sha256, claimed.experiment_id)

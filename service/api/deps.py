@@ -39,7 +39,7 @@ def ports_of(request: Request) -> Ports:
     return ports
 
 
-def _experiment_id(
+async def _experiment_id(
     experiment_id: Annotated[str, Path(description="An experiment's id, as `POST /experiments` gave it.")],
 ) -> str:
     try:
@@ -64,5 +64,10 @@ async def refuse_repeats(request: Request) -> None:
             raise RequestValidationError([fault])
 
 
-PortsOf = Annotated[Ports, Depends(ports_of)]
+async def _ports(request: Request) -> Ports:
+    """Asynchronous, because the framework runs what is not in another thread."""
+    return ports_of(request)
+
+
+PortsOf = Annotated[Ports, Depends(_ports)]
 ExperimentId = Annotated[str, Depends(_experiment_id)]

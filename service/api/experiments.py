@@ -217,7 +217,7 @@ def delete(ports: PortsOf, experiment_id: ExperimentId) -> None:
     with ports.database.write() as session:
         files = experiments.delete_finished(session, experiment_id)
     for sha256 in files:
-        ports.blobs.delete(experiment_id, sha256)
+        ports.blobs.discard(experiment_id, sha256)
     ports.predictor.forget(own_name(experiment_id))
 
 

@@ -41,7 +41,7 @@ EXAMPLES = {
 }
 
 
-def _sweep_id(sweep_id: Annotated[str, Path(description="A sweep's id, as `POST /sweeps` gave it.")]) -> str:
+async def _sweep_id(sweep_id: Annotated[str, Path(description="A sweep's id, as `POST /sweeps` gave it.")]) -> str:
     try:
         return str(UUID(sweep_id))
     except ValueError:
@@ -177,7 +177,7 @@ def delete(ports: PortsOf, sweep_id: SweepId) -> None:
     with ports.database.write() as session:
         files = sweeps.delete_finished(session, sweep_id)
     for experiment_id, sha256 in files:
-        ports.blobs.delete(experiment_id, sha256)
+        ports.blobs.discard(experiment_id, sha256)
         ports.predictor.forget(own_name(experiment_id))
 
 

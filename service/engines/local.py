@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -59,7 +60,7 @@ class _LocalSlot:
         if child is not None and child.alive and child.trainings < TRAININGS_A_PROCESS:
             return
         self.close()
-        child = _Child(*self._command)
+        child = _Child(*self._command, self._stall_seconds)
         with self._lock:
             self._child = child
         try:
@@ -86,11 +87,14 @@ class _LocalSlot:
                 self.close()
 
     def stop(self, experiment_id: str | None = None) -> None:
-        with self._lock, contextlib.suppress(TrainerDied):
-            if self._child is not None and (job := self._job) is not None:
-                for member in job.members:
-                    if experiment_id in {None, member.experiment_id}:
-                        self._child.send(Stop(experiment_id=member.experiment_id, attempt=member.attempt))
+        with self._lock:
+            child, job = self._child, self._job
+        if child is None or job is None:
+            return
+        with contextlib.suppress(TrainerDied):
+            for member in job.members:
+                if experiment_id in {None, member.experiment_id}:
+                    child.send_if_free(Stop(experiment_id=member.experiment_id, attempt=member.attempt))
 
     def kill(self) -> None:
         with self._lock:
@@ -114,8 +118,13 @@ def _environment() -> dict[str, str]:
 class _Child:
     """One trainer process and the connection to it."""
 
-    def __init__(self, trainer: str, data_dir: str) -> None:
+    def __init__(self, trainer: str, data_dir: str, stall_seconds: float) -> None:
         ours, theirs = socket.socketpair()
+        # A trainer that is frozen in the middle of a message would hold us for ever: poll() sees the first byte only.
+        whole, part = divmod(stall_seconds, 1)
+        limit = struct.pack("ll", int(whole), int(part * 1e6) or int(whole == 0))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, limit)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-m", "service.engines.trainer", str(theirs.fileno()), trainer, data_dir],
@@ -125,6 +134,7 @@ class _Child:
             )
         self._connection = Connection(ours.detach())
         self._send_lock = threading.Lock()
+        self._stall_seconds = stall_seconds
         self.trainings = 0
 
     @property
@@ -135,16 +145,25 @@ class _Child:
         try:
             with self._send_lock:
                 send(self._connection, message)
+        except BlockingIOError:
+            raise self._stalled() from None
         except OSError:
             raise self._death() from None
+
+    def send_if_free(self, message: Message) -> None:
+        """Send, unless another message is under way: a trainer that does not read must not hold its supervisor."""
+        if self._send_lock.acquire(blocking=False):
+            self._send_lock.release()
+            self.send(message)
 
     def receive(self, seconds: float) -> Message:
         """Wait for the next message; a silence of `seconds` kills the trainer."""
         try:
             if not self._connection.poll(seconds):
-                self.kill()
-                raise TrainerDied(f"the trainer said nothing for {seconds:g} s and was killed")
+                raise self._stalled()
             return receive(self._connection)
+        except BlockingIOError:
+            raise self._stalled() from None
         except (EOFError, OSError):
             raise self._death() from None
 
@@ -155,6 +174,10 @@ class _Child:
     def close(self) -> None:
         self._process.wait()
         self._connection.close()
+
+    def _stalled(self) -> TrainerDied:
+        self.kill()
+        return TrainerDied(f"the trainer said nothing for {self._stall_seconds:g} s and was killed")
 
     def _death(self) -> TrainerDied:
         code = self._process.wait()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.domain.experiment import Status
@@ -32,7 +32,8 @@ class Report:
     corrupt: list[Key]
     """There, but with other bytes than their SHA-256 says."""
     orphans: list[Key]
-    """There, but named by no row: left by a worker that died in between. Harmless."""
+    """There, but named by no row: left by a worker that died in between. Harmless. Files of experiments that are newer
+    than every row here are not counted."""
 
     @property
     def sound(self) -> bool:
@@ -49,6 +50,9 @@ def audit(database: Database, blobs: Blobs) -> Report:
     stored = blobs.list()  # before the rows: what is written and named after this cannot be missed in it
     with database.read() as session:
         named, running = _named(session)
+        # Ids ascend. Files of experiments that are newer than every row belong to another database, or this one was
+        # restored from a backup: it does not know enough to call them garbage.
+        newest = session.scalar(select(func.max(ExperimentRow.id))) or ""
     missing, corrupt = [], []
     for key in sorted(named):
         try:
@@ -57,7 +61,7 @@ def audit(database: Database, blobs: Blobs) -> Report:
             missing.append(key)
         except BlobCorrupt:
             corrupt.append(key)
-    orphans = sorted(blob.key for blob in stored if blob.key not in named and _settled(blob, running))
+    orphans = sorted(b.key for b in stored if b.key not in named and b.key[0] <= newest and _settled(b, running))
     # A row may have moved on to a newer checkpoint since it was read.
     with database.read() as session:
         now, _ = _named(session)

@@ -5,6 +5,7 @@ Each experiment has a folder of its own, so that deleting one can never take a f
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from service.errors import BlobCorrupt, BlobMissing, InvalidInput, Unavailable
 
 __all__ = ["Blobs", "StoredBlob"]
+
+log = logging.getLogger("epochd.blobs")
 
 UNFINISHED = "#"
 """In the names of files that obstore is writing to a local folder: `object#1` becomes `object` when it is whole."""
@@ -45,7 +48,7 @@ class Blobs:
         self._folder = _folder(url)
         try:
             self._store: ObjectStore = _open(url)
-        except (BaseError, ValueError) as error:
+        except (BaseError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0][:200]
             raise InvalidInput(f"the blob URL cannot be used: {reason}") from None
 
@@ -110,6 +113,13 @@ class Blobs:
             return
         except (BaseError, OSError) as error:
             raise Unavailable("the blob store cannot be written") from error
+
+    def discard(self, experiment_id: str, sha256: str) -> None:
+        """Remove a file that no row names any more. When that fails it is garbage, and harmless."""
+        try:
+            self.delete(experiment_id, sha256)
+        except Unavailable as error:
+            log.warning("%s: %s of experiment %s stays", error, sha256, experiment_id)
 
 
 def _open(url: str) -> ObjectStore:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.events import Trained
@@ -26,6 +26,7 @@ __all__ = [
     "fail",
     "finish",
     "give_back",
+    "has_expired",
     "has_work",
     "heartbeat",
     "owned",
@@ -61,17 +62,16 @@ class ModelFiles:
 
 def has_work(session: Session) -> bool:
     """Whether a claim may find something: a look without a lock, for idle workers."""
-    expired = and_(ExperimentRow.status.in_(OWNED), ExperimentRow.lease_expires_at < database_now())
-    return bool(
-        session.scalar(
-            select(
-                or_(
-                    exists().where(ExperimentRow.status == Status.QUEUED.value),
-                    exists().where(expired),
-                )
-            )
-        )
-    )
+    return bool(session.scalar(select(or_(exists().where(ExperimentRow.status == Status.QUEUED.value), _expired()))))
+
+
+def has_expired(session: Session) -> bool:
+    """Whether a lease has run out: a look without a lock."""
+    return bool(session.scalar(select(_expired())))
+
+
+def _expired() -> ColumnElement[bool]:
+    return exists().where(ExperimentRow.status.in_(OWNED), ExperimentRow.lease_expires_at < database_now())
 
 
 def claim(session: Session, *, owner: str, lease_seconds: float) -> Claim | None:

@@ -121,6 +121,8 @@ def _reason(error: Exception) -> str:
     """The kind of fault, without the SQL, the address or the password that the driver's own text may hold."""
     if "locked" in str(error):
         return "it is locked"
+    if "full" in str(error):
+        return "its disk is full"
     if "readonly" in str(error):
         return "it cannot be written"
     return "it cannot be reached"

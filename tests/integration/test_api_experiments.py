@@ -6,6 +6,7 @@ import pytest
 
 from service.domain.experiment import ACTIVATIONS
 from service.settings import Settings
+from tests.conftest import succeed
 from tests.integration.conftest import Api, problem, serving
 
 
@@ -39,6 +40,15 @@ def test_a_wrong_depth_is_refused(api: Api, depth: object) -> None:
     response = api.post("/experiments", json={"activation": "relu", "depth": depth})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/depth"
+
+
+def test_a_deletion_succeeds_while_the_files_cannot_be_reached(tmp_path: Path, tiny_onnx: bytes) -> None:
+    with serving(Settings(data_dir=tmp_path)) as api:
+        experiment = succeed(api.ports.database, api.ports.blobs, tiny_onnx)
+        (tmp_path / "blobs").rename(tmp_path / "away")
+        (tmp_path / "blobs").write_text("in the way")
+        assert api.delete(f"/experiments/{experiment.id}").status_code == 204
+        problem(api.get(f"/experiments/{experiment.id}"), 404)
 
 
 def test_a_full_queue_refuses_more_until_there_is_room_and_forgets_nothing(migrated_url: str, tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_orphans_are_found_and_removed_and_nothing_else_is(
     assert (after.checked, after.sound, after.orphans) == (2, True, [])
 
 
+def test_files_of_experiments_that_this_database_never_knew_are_left_alone(
+    database: Database, blobs: Blobs, tiny_onnx: bytes
+) -> None:
+    elsewhere = "ffffffff-0000-7000-8000-000000000000"  # newer than every row
+    blobs.put(elsewhere, b"a model of another database")
+    assert audit(database, blobs).orphans == []
+    succeed(database, blobs, tiny_onnx)
+    assert audit(database, blobs).orphans == []
+
+
 def test_a_file_whose_writing_was_cut_short_is_an_orphan(
     database: Database, blobs: Blobs, folder: Path, tiny_onnx: bytes
 ) -> None:

@@ -112,6 +112,29 @@ def test_a_trainer_that_says_nothing_for_too_long_is_killed(tmp_path: Path) -> N
     assert trainers() == []
 
 
+def test_a_trainer_that_does_not_read_its_job_is_killed_and_holds_up_nobody(tmp_path: Path) -> None:
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=1.5, trainer="tests.trainers")
+    with contextlib.closing(engine.slot()) as slot:
+        slot.warm_up()
+        (frozen,) = trainers()
+        frozen.suspend()
+        told: list[str] = []
+
+        def train() -> None:
+            try:
+                list(slot.train(job("counts", resume=b"0" * 10_000_000)))
+            except TrainerDied as error:
+                told.append(str(error))
+
+        training = threading.Thread(target=train)
+        training.start()
+        while training.is_alive():
+            slot.stop()  # comes back at once, or the thread that supervises would be held up
+            training.join(0.01)
+        assert told == ["the trainer said nothing for 1.5 s and was killed"]
+        assert trainers() == []
+
+
 def test_a_known_failure_has_its_code(slot: Slot) -> None:
     events = list(slot.train(job("diverges")))
     assert events[-1] == Failed(

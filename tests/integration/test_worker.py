@@ -187,15 +187,74 @@ def test_an_outage_longer_than_the_lease_costs_no_attempt(postgres_url: str, tmp
     database.close()
 
 
-def test_after_an_outage_others_may_renew_their_leases_first(running: Running) -> None:
-    running.worker._cut_off(Unavailable("the database was away"))
+@pytest.fixture
+def patient(database: Database, tmp_path: Path) -> Iterator[Running]:
+    """A worker with a lease that no test outlasts."""
+    running = Running(database, tmp_path / "data", lease_seconds=600)
+    yield running
+    running.stop()
+
+
+def leave_behind(running: Running, *, cancelling: bool = False) -> str:
+    """An experiment whose worker is gone."""
     with running.database.write() as session:
-        of_another = experiments.create(session, Spec(activation="relu", depth=1, epochs=1)).id
+        experiment_id = experiments.create(session, Spec(activation="relu", depth=1, epochs=1)).id
         assert queue.claim(session, owner="another", lease_seconds=-1) is not None
-    assert running.ended(running.add("counts")).status is Status.SUCCEEDED  # so the worker has looked for work
-    assert running.get(of_another).status is Status.RUNNING
-    running.worker._cut_off_at = -math.inf
-    assert running.ended(of_another).attempt == 2
+        if cancelling:
+            experiments.cancel(session, experiment_id)
+    return experiment_id
+
+
+def test_after_an_outage_others_may_renew_their_leases_first(patient: Running) -> None:
+    patient.worker._cut_off(Unavailable("the database was away"))
+    of_another = leave_behind(patient)
+    assert patient.ended(patient.add("counts")).status is Status.SUCCEEDED  # so the worker has looked for work
+    assert patient.get(of_another).status is Status.RUNNING
+    patient.worker._cut_off_at = -math.inf
+    assert patient.ended(of_another).attempt == 2
+
+
+def test_a_worker_that_slept_takes_nothing_before_it_has_renewed_its_own(patient: Running) -> None:
+    assert patient.worker._others_could_renew()
+    patient.worker._seen_at -= 300  # as after a pause of the machine
+    assert not patient.worker._others_could_renew()
+    patient.worker._notice_pause()
+    patient.worker._seen_at += 300
+    assert not patient.worker._others_could_renew()  # others slept too, perhaps
+
+
+def test_expired_leases_are_noticed_while_every_slot_is_busy(database: Database, tmp_path: Path) -> None:
+    busy = Running(database, tmp_path / "data", slots=1, lease_seconds=2)
+    waits = busy.add("waits")
+    busy.trains(waits)
+    cancelled, interrupted = leave_behind(busy, cancelling=True), leave_behind(busy)
+    assert busy.ended(cancelled).status is Status.CANCELLED
+    assert busy.until(interrupted, lambda one: one.status is Status.QUEUED).attempt == 1
+    assert busy.get(waits).status is Status.RUNNING
+    busy.stop()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_waited_for(database: Database, tmp_path: Path) -> None:
+    first = Running(database, tmp_path / "data", slots=1)
+    experiment_id = first.add("waits", epochs=2)
+    first.trains(experiment_id)
+    first.stop()
+    with database.write() as session:
+        row = session.get_one(ExperimentRow, experiment_id)
+        row.spec = row.spec | {"name": "counts"}
+    blobs, away = tmp_path / "data" / "blobs", tmp_path / "away"
+    blobs.rename(away)
+    blobs.mkdir()
+    (blobs / experiment_id).write_text("in the way of the folder")
+    second = Running(database, tmp_path / "data", slots=1, lease_seconds=2)
+    second.until(experiment_id, lambda one: one.status is Status.RUNNING)
+    threading.Event().wait(3)  # longer than the lease: nothing tells that the worker waits on
+    assert second.get(experiment_id).attempt == 2
+    (blobs / experiment_id).unlink()
+    (away / experiment_id).rename(blobs / experiment_id)
+    found = second.ended(experiment_id)
+    second.stop()
+    assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
 
 
 @pytest.mark.parametrize("name", ["waits", "deaf"])
