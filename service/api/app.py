@@ -13,7 +13,19 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, HTMLResponse
 
-from service.api import comparison, events, experiments, figures, health, models, predict, problems, sweeps
+from service.api import (
+    comparison,
+    events,
+    experiments,
+    figures,
+    health,
+    inference,
+    models,
+    predict,
+    problems,
+    sweeps,
+    tfserving,
+)
 from service.api.deps import Ports
 from service.api.head import HeadAsGet
 from service.api.limits import BodyLimit
@@ -38,6 +50,8 @@ TAGS = [
     {"name": "figures", "description": "Plotly figures of what was measured."},
     {"name": "models", "description": "What succeeded experiments leave: files, and the aliases that name them."},
     {"name": "predictions", "description": "Answers from saved models, without TensorFlow."},
+    {"name": "open inference protocol", "description": "The same for clients of Triton, KServe and MLServer."},
+    {"name": "tensorflow serving", "description": "The same for clients of TensorFlow Serving."},
     {"name": "health", "description": "Probes."},
 ]
 
@@ -65,7 +79,8 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         docs_url=None,
         redoc_url=None,
     )
-    for module in (experiments, events, sweeps, comparison, figures, models, predict, health):
+    # What is asked most comes first: routes are tried in their order.
+    for module in (predict, inference, tfserving, experiments, events, sweeps, comparison, figures, models, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(HeadAsGet)

@@ -5,13 +5,14 @@ from uuid import UUID
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from service.api.deps import Ports, PortsOf, refuse_repeats
+from service.api.deps import Ports, ports_of
+from service.api.direct import DirectRoute, read_query
 from service.api.problems import responses
 from service.datasets import LABELS
 from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
@@ -22,7 +23,7 @@ from service.store import models
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(tags=["predictions"], route_class=DirectRoute)
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 LARGE_BODY = 64 * 1024
@@ -102,21 +103,30 @@ class PredictQuery(BaseModel):
         return self
 
 
+USUAL = PredictQuery()
+
+
+def _declare(query: Annotated[PredictQuery, Query()]) -> None:
+    """For the API's description: `predict` reads the query itself."""
+
+
 @router.post(
     "/predict",
     summary="Read a digit",
     responses=responses(404, 409, 410, 413, 415) | {200: {"model": PredictionAnswer}},
     openapi_extra={"requestBody": BODY},
     response_class=Response,
+    dependencies=[Depends(_declare)],
 )
-async def predict(ports: PortsOf, request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+async def predict(request: Request) -> Response:
     """Answer from a saved model: the best one, an alias (`model`), or an experiment's (`experiment_id`).
 
     Send numbers or base64 as JSON, files as `multipart/form-data` (field `image`, repeatable), or a picture as the
     body itself. A 28x28 picture with a dark background is used as it is; any other is cropped to its ink, fitted
     and centred as MNIST's digits were, light background inverted.
     """
-    await refuse_repeats(request)
+    ports = ports_of(request)
+    query = await read_query(request, PredictQuery, USUAL)
     model = await _model(ports, query)
     length = request.headers.get("content-length", "")
     pixels, found = await _pixels(ports, request, query.range)
