@@ -14,16 +14,19 @@ from starlette.exceptions import HTTPException
 from service.api.deps import Ports, ports_of
 from service.api.direct import DirectRoute, read_query
 from service.api.problems import responses
+from service.api.servables import servable
 from service.datasets import LABELS
 from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
 from service.serving import images
 from service.serving.images import Pixels, Range
-from service.serving.predictor import Servable, own_name
+from service.serving.predictor import Servable
 from service.store import models
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["predictions"], route_class=DirectRoute)
+
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 LARGE_BODY = 64 * 1024
@@ -82,13 +85,30 @@ class PredictionAnswer(BaseModel):
     predictions: list[Prediction] = Field(description="One for each image, in their order.")
 
 
+class OneOfMany(BaseModel):
+    """What one of several models answers."""
+
+    model: str = Field(description="As it was asked for.")
+    experiment_id: str = Field(description="The experiment that made the model.")
+    predictions: list[Prediction] = Field(description="One for each image, in their order.")
+
+
+class ComparedAnswer(BaseModel):
+    """What several models answer to the same images."""
+
+    range: Range = Field(description="How the numbers were read.")
+    answers: list[OneOfMany] = Field(description="One for each model, in the order they were asked for.")
+
+
 class PredictQuery(BaseModel):
     """Which model answers, and how."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
-        default=None, description="An alias. Default: `best`."
+    model: Annotated[str, Field(pattern=rf"^{NAME}(,{NAME}){{0,15}}$")] | None = Field(
+        default=None,
+        description="An alias or an experiment's id. Default: `best`. Several, up to 16, with commas between them: "
+        "each answers, under `answers`.",
     )
     experiment_id: UUID | None = Field(default=None, description="A succeeded experiment, instead of an alias.")
     explain: bool = Field(default=False, description="Give the 28x28 pixels that the network saw.")
@@ -113,13 +133,14 @@ def _declare(query: Annotated[PredictQuery, Query()]) -> None:
 @router.post(
     "/predict",
     summary="Read a digit",
-    responses=responses(404, 409, 410, 413, 415) | {200: {"model": PredictionAnswer}},
+    responses=responses(404, 409, 410, 413, 415) | {200: {"model": PredictionAnswer | ComparedAnswer}},
     openapi_extra={"requestBody": BODY},
     response_class=Response,
     dependencies=[Depends(_declare)],
 )
 async def predict(request: Request) -> Response:
-    """Answer from a saved model: the best one, an alias (`model`), or an experiment's (`experiment_id`).
+    """Answer from a saved model: the best one, an alias (`model`), or an experiment's (`experiment_id`); or from
+    several at once, to compare them (`model=a,b,c`).
 
     Send numbers or base64 as JSON, files as `multipart/form-data` (field `image`, repeatable), or a picture as the
     body itself. A 28x28 picture with a dark background is used as it is; any other is cropped to its ink, fitted
@@ -127,33 +148,21 @@ async def predict(request: Request) -> Response:
     """
     ports = ports_of(request)
     query = await read_query(request, PredictQuery, USUAL)
-    model = await _model(ports, query)
+    names = _names(query)
+    chosen = [await servable(ports, name) for name in names]
     length = request.headers.get("content-length", "")
     pixels, found = await _pixels(ports, request, query.range)
     if len(pixels) > 32 or (length.isdigit() and int(length) >= LARGE_BODY):
-        body = await run_in_threadpool(_answer, ports, model, pixels, found, query.explain)
+        body = await run_in_threadpool(_answer, ports, names, chosen, pixels, found, query.explain)
     else:
-        body = _answer(ports, model, pixels, found, query.explain)
+        body = _answer(ports, names, chosen, pixels, found, query.explain)
     return Response(body, media_type="application/json")
 
 
-async def _model(ports: Ports, query: PredictQuery) -> Servable:
-    experiment_id = str(query.experiment_id) if query.experiment_id else None
-    alias = query.model or models.BEST
-    known = ports.predictor.known(own_name(experiment_id) if experiment_id else alias)
-    if known is not None:
-        return known
-    return await run_in_threadpool(_learn, ports, experiment_id, alias)
-
-
-def _learn(ports: Ports, experiment_id: str | None, alias: str) -> Servable:
-    with ports.database.read() as session:
-        if experiment_id is None:
-            name, model = alias, models.resolve_alias(session, alias)
-        else:
-            name, model = own_name(experiment_id), models.resolve_experiment(session, experiment_id)
-    ports.predictor.learn(name, model)
-    return model
+def _names(query: PredictQuery) -> list[str]:
+    if query.experiment_id is not None:
+        return [str(query.experiment_id)]
+    return query.model.split(",") if query.model is not None else [models.BEST]
 
 
 async def _pixels(ports: Ports, request: Request, wanted: Range | None) -> tuple[Pixels, Range]:
@@ -240,7 +249,27 @@ def _holds_bool(value: object) -> bool:
     return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_bool, value)))
 
 
-def _answer(ports: Ports, model: Servable, pixels: Pixels, found: Range, explain: bool) -> bytes:
+def _answer(
+    ports: Ports, names: list[str], chosen: list[Servable], pixels: Pixels, found: Range, explain: bool
+) -> bytes:
+    answer: dict[str, Any]
+    if len(chosen) == 1:
+        predictions = _predictions(ports, chosen[0], pixels, explain)
+        answer = {"experiment_id": chosen[0].experiment_id, "range": found, "predictions": predictions}
+    else:
+        answers = [
+            {
+                "model": name,
+                "experiment_id": model.experiment_id,
+                "predictions": _predictions(ports, model, pixels, explain),
+            }
+            for name, model in zip(names, chosen, strict=True)
+        ]
+        answer = {"range": found, "answers": answers}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _predictions(ports: Ports, model: Servable, pixels: Pixels, explain: bool) -> list[dict[str, Any]]:
     probabilities = ports.predictor.probabilities(model, pixels)
     digits = probabilities.argmax(axis=1)
     labels = LABELS[model.dataset]
@@ -257,5 +286,4 @@ def _answer(ports: Ports, model: Servable, pixels: Pixels, found: Range, explain
         seen = np.rint(pixels).astype(np.int64).reshape(-1, 28, 28)
         for prediction, grid in zip(predictions, seen, strict=True):
             prediction["pixels"] = grid
-    answer = {"experiment_id": model.experiment_id, "range": found, "predictions": predictions}
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return predictions

@@ -79,7 +79,11 @@ def test_an_experiment_or_an_alias_can_be_asked(api: Api, tiny_onnx: bytes) -> N
     ("query", "status", "kind"),
     [
         ("?model=nobodys", 404, "alias-not-found"),
-        (f"?model={NOBODY}", 404, "alias-not-found"),
+        (f"?model={NOBODY}", 404, "experiment-not-found"),
+        ("?model=best,nobodys", 404, "model-not-found"),
+        ("?model=,best", 422, "invalid-request"),
+        ("?model=best,", 422, "invalid-request"),
+        (f"?model={','.join(['best'] * 17)}", 422, "invalid-request"),
         ("?model=Best", 404, "alias-not-found"),
         ("?model=best-cifar10", 404, "alias-not-found"),
         (f"?experiment_id={NOBODY}", 404, "experiment-not-found"),
@@ -90,6 +94,20 @@ def test_an_experiment_or_an_alias_can_be_asked(api: Api, tiny_onnx: bytes) -> N
 )
 def test_a_model_that_is_not_there_is_told(empty_api: Api, query: str, status: int, kind: str) -> None:
     problem(empty_api.post(f"/predict{query}", json=IMAGE), status, kind)
+
+
+def test_several_models_answer_to_the_same_picture_in_the_order_they_were_asked(api: Api, tiny_onnx: bytes) -> None:
+    best, other = made(api, tiny_onnx, 0.9), made(api, tiny_onnx, 0.1)
+    api.put("/models/mine", json={"experiment_id": other}).raise_for_status()
+    answer = api.post(f"/predict?model=mine,best,{other}&explain=true", json=IMAGE).raise_for_status().json()
+    assert [(one["model"], one["experiment_id"]) for one in answer["answers"]] == [
+        ("mine", other),
+        ("best", best),
+        (other, other),
+    ]
+    alone = api.post("/predict?model=mine&explain=true", json=IMAGE).json()
+    assert answer["answers"][0]["predictions"] == alone["predictions"]
+    assert answer["range"] == alone["range"]
 
 
 def test_an_experiment_without_a_model_says_why(api: Api) -> None:
