@@ -80,6 +80,9 @@ def serve(
     database_url: DatabaseUrl = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="The API alone; run workers elsewhere.")] = False,
     slots: Slots = None,
+    processes: Annotated[int | None, typer.Option(help="API processes that share the port.", show_default="1")] = None,
+    listener_fd: Annotated[int | None, typer.Option("--listener-fd", hidden=True)] = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,  # noqa: ARG001 - with the above
 ) -> None:
     """Serve the API, with a worker in its own process, until Ctrl-C.
 
@@ -87,14 +90,18 @@ def serve(
     """
     from service import main as composition
 
-    settings = _settings(host=host, port=port, data_dir=data_dir, database_url=database_url, slots=slots)
+    settings = _settings(
+        host=host, port=port, processes=processes, data_dir=data_dir, database_url=database_url, slots=slots
+    )
     _log(settings)
 
     def announce(url: str) -> None:
+        if listener_fd is not None:
+            return
         training = "no worker here" if no_worker else f"a worker trains {settings.slots} at once"
         err.print(f"epochd is ready: {url}  docs: {url}/docs  ({training}; Ctrl-C stops)", soft_wrap=True)
 
-    composition.serve(settings, with_worker=not no_worker, announce=announce)
+    composition.serve(settings, with_worker=not no_worker, announce=announce, listener_fd=listener_fd)
 
 
 @app.command()

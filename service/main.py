@@ -1,6 +1,7 @@
 """The composition root: the only module that names engines, stores and settings together, and starts them."""
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import uvicorn
@@ -36,7 +37,7 @@ log = logging.getLogger("epochd")
 GRACEFUL_SECONDS = 3
 RESTART_SECONDS = 0.5
 STEADY_SECONDS = 30.0
-"""A worker that ran for so long is started again at once; one that ends sooner, after ever longer waits up to this."""
+"""A process that ran for so long is started again at once; one that ends sooner, after ever longer waits up to this."""
 
 
 class StartError(EpochdError):
@@ -77,17 +78,22 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         yield Ports(settings=settings, database=database, blobs=blobs, predictor=predictor)
 
 
-def serve(settings: Settings, *, with_worker: bool, announce: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings, *, with_worker: bool, announce: Callable[[str], None], listener_fd: int | None = None
+) -> None:
     """Run the API until SIGINT or SIGTERM, with a worker in a process of its own. Leaves no process behind.
 
-    `announce` is called with the service's address once it answers.
+    `announce` is called with the service's address once it answers. With `settings.processes` above 1, further API
+    processes take connections from the same socket. Such a one is given its number as `listener_fd`, and ends when
+    its standard input closes.
 
     Raises:
         StartError: the port is taken, or the worker has nothing to train with.
     """
     if with_worker:
         _require_trainer()
-    listener = _listen(settings.host, settings.port)
+    of_parent = listener_fd is not None
+    listener = socket.socket(fileno=listener_fd) if of_parent else _listen(settings.host, settings.port)
     _require_datasets(settings)
     with open_ports(settings):  # what cannot be opened is told now, in one line
         app = create(settings)
@@ -95,7 +101,14 @@ def serve(settings: Settings, *, with_worker: bool, announce: Callable[[str], No
         app, log_config=None, timeout_graceful_shutdown=GRACEFUL_SECONDS, log_level=settings.log_level
     )
     server = _Server(config, app, announce)
-    with listener, _worker_process(settings) if with_worker else contextlib.nullcontext():
+    if of_parent:
+        _at_end_of_input(functools.partial(server.handle_exit, signal.SIGTERM, None))
+    with listener, contextlib.ExitStack() as kept:
+        if with_worker:
+            kept.enter_context(_kept("worker", ["worker"], settings))
+        for _ in range(0 if of_parent else settings.processes - 1):
+            again = ["serve", "--no-worker", "--listener-fd", str(listener.fileno())]
+            kept.enter_context(_kept("API process", again, settings, fds=[listener.fileno()]))
         server.run(sockets=[listener])
 
 
@@ -119,7 +132,7 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: worker.drain())
         if until_stdin_closes:
-            threading.Thread(target=_drain_at_end_of_input, args=(worker,), daemon=True).start()
+            _at_end_of_input(worker.drain)
         worker.run()
 
 
@@ -163,11 +176,16 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(f"cannot listen on {host} port {port}: {reason}. Try another --port") from None
 
 
-def _drain_at_end_of_input(worker: Worker) -> None:
-    with contextlib.suppress(OSError):
-        while os.read(sys.stdin.fileno(), 1024):
-            pass
-    worker.drain()
+def _at_end_of_input(act: Callable[[], None]) -> None:
+    """Act when the process at the other end of our standard input is gone."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1024):
+                pass
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Server(uvicorn.Server):
@@ -202,12 +220,12 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _worker_process(settings: Settings) -> Iterator[None]:
-    """A worker beside the API, started again when it dies. It holds our end of its standard input: when this
-    process is gone, however it went, the worker drains and ends.
+def _kept(name: str, arguments: list[str], settings: Settings, *, fds: Sequence[int] = ()) -> Iterator[None]:
+    """A process beside this one, started again when it dies. We hold the other end of its standard input: when this
+    process is gone, however it went, that one ends too.
     """
     stopping = threading.Event()
-    keeper = threading.Thread(target=_keep_worker, args=(settings, stopping), name="worker-keeper")
+    keeper = threading.Thread(target=_keep, args=(name, arguments, settings, fds, stopping), name=f"{name}-keeper")
     keeper.start()
     try:
         yield
@@ -216,26 +234,27 @@ def _worker_process(settings: Settings) -> Iterator[None]:
         keeper.join()
 
 
-def _keep_worker(settings: Settings, stopping: threading.Event) -> None:
+def _keep(name: str, arguments: list[str], settings: Settings, fds: Sequence[int], stopping: threading.Event) -> None:
     wait = RESTART_SECONDS
     while not stopping.is_set():
         begun = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "worker", "--until-stdin-closes"],
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "service.cli", *arguments, "--until-stdin-closes"],
             stdin=subprocess.PIPE,
             env=os.environ | settings.as_environment(),
+            pass_fds=fds,
         )
         while process.poll() is None and not stopping.wait(0.2):
             pass
         if stopping.is_set():
-            _stop_worker(process, settings.drain_seconds)
+            _stop(process, settings.drain_seconds)
             return
-        log.error("the worker ended with exit code %s; starting another", process.returncode)
+        log.error("the %s ended with exit code %s; starting another", name, process.returncode)
         wait = RESTART_SECONDS if time.monotonic() - begun > STEADY_SECONDS else min(2 * wait, STEADY_SECONDS)
         stopping.wait(wait)
 
 
-def _stop_worker(process: subprocess.Popen[bytes], drain_seconds: float) -> None:
+def _stop(process: subprocess.Popen[bytes], drain_seconds: float) -> None:
     assert process.stdin is not None  # noqa: S101 - a pipe
     process.stdin.close()
     process.terminate()

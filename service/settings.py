@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     """Address to listen on. There is no authentication yet: keep it on loopback."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """API processes that share the port, to answer predictions on as many cores."""
     data_dir: Path = Path("epochd-data")
     """Folder of the SQLite database, the blobs and the datasets."""
     database_url: str = ""
