@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from service.training.stack import Stack, cross_entropy, filled, scaled
+from service.training.stack import PROBE_IMAGES, Stack, cross_entropy, filled, scaled
 
-__all__ = ["PROBE_IMAGES", "Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "diagnose"]
 
-PROBE_IMAGES = 1000
 SATURATED_SLOPE = 0.05
 """Below this part of its steepest slope an activation counts as saturated: next to nothing comes back through it."""
 # Activations with two flat ends, and the slope at an output, by the steepest.

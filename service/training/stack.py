@@ -7,7 +7,8 @@ so `fit.py` turns those off. Two things would break it, and are avoided here:
 
 - Functions such as exp and log are computed in packets of up to 16 numbers, and what is left over by another routine.
   So every batch is filled up to a multiple of `PACKET` images, which then count nothing.
-- A batched product of one small matrix takes another routine than one of many. So there are at least two.
+- A batched product of one small matrix takes another routine than one of many. So where one is small, a network that is
+  alone is stacked with a copy of itself.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,17 @@ from service import datasets
 from service.domain.experiment import CLASSES, PIXELS, Spec
 from service.training.network import initial_weights
 
-__all__ = ["Stack", "Tensors", "cross_entropy", "filled", "scaled"]
+__all__ = ["PROBE_IMAGES", "Stack", "Tensors", "cross_entropy", "filled", "scaled"]
 
 PACKET = 16
+PROBE_IMAGES = 1000
+"""Training images on which gradients and layers are looked at."""
 EVALUATED_AT_ONCE = 2000
 """Test images: what bounds the memory of an evaluation. A multiple of PACKET."""
-WIDE = 128
-"""From this many units on, one matrix is multiplied as many are."""
+SMALL_PRODUCT = 128 * 128
+"""Multiplications up to which TensorFlow takes another routine for one matrix than for a batch of them
+(kMaxCostOuterParallelism in its batch_matmul_op_impl.h).
+"""
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,8 +60,8 @@ class Stack:
         """Draw the initial weights. `specs` differ by `seed` only, besides what training does not read."""
         self.spec = specs[0]
         self.data = data
-        alone = len(specs) == 1 and self.spec.units < WIDE
-        drawn = [initial_weights(spec) for spec in specs] * (2 if alone else 1)
+        doubled = len(specs) == 1 and _has_small_product(self.spec, data.images)
+        drawn = [initial_weights(spec) for spec in specs] * (2 if doubled else 1)
         self.size = len(drawn)
         self.variables = [
             keras.Variable(np.stack([_turned(weights[i]) for weights in drawn]), name=f"weights_{i}")
@@ -177,6 +182,13 @@ def _activation(spec: Spec) -> Any:  # noqa: ANN401 - a function of Keras's
     if spec.mixes_units:
         return lambda sums: activation(sums, axis=1)
     return activation
+
+
+def _has_small_product(spec: Spec, images: int) -> bool:
+    batches = {spec.batch_size, images % spec.batch_size or spec.batch_size, EVALUATED_AT_ONCE, PROBE_IMAGES}
+    fewest = min(-(-batch // PACKET) * PACKET for batch in batches)
+    kernels = [CLASSES * spec.units] + ([spec.units**2] if spec.depth > 1 else [])
+    return spec.units == 1 or min(kernels) * fewest <= SMALL_PRODUCT
 
 
 def _optimizer(spec: Spec, variables: list[keras.Variable]) -> keras.optimizers.Optimizer:

@@ -140,8 +140,9 @@ def test_specs_that_differ_by_more_are_claimed_apart(database: Database, other: 
     assert len(claim_group(database)) == 1
 
 
-def test_activations_that_mix_units_are_claimed_alone(database: Database) -> None:
-    seeds(database, 2, RELU.model_copy(update={"activation": "softmax"}))
+@pytest.mark.parametrize("other", [{"activation": "softmax"}, {"optimizer": "rmsprop"}])
+def test_what_has_other_bits_among_others_is_claimed_alone(database: Database, other: dict[str, object]) -> None:
+    seeds(database, 2, RELU.model_copy(update=other))
     assert len(claim_group(database)) == 1
 
 
