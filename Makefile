@@ -37,9 +37,9 @@ check: setup-dev ## Lint, types, imports
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: setup-dev ## Measure the budgets, as ratios
+bench: setup-dev ## Measure the budgets, as ratios, beside other servers: writes benchmarks/results.md
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 reproduce: setup-dev ## The article's question over 30 seeds: writes docs/reproduction.md (SEEDS=30)
 	$(BIN)/epochd reproduce --data-dir $(VENV)/data --output docs --seeds $(or $(SEEDS),30)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.options import Options
 from benchmarks.processes import free_port, running, wait_ready
 from benchmarks.report import Line, median
 
@@ -15,10 +16,11 @@ __all__ = ["measure"]
 ROUNDS = 5
 
 
-def measure(_datasets: Path) -> Iterator[Line]:
+def measure(options: Options) -> Iterator[Line]:
     """Yield seconds and megabytes."""
+    rounds = options.rounds or ROUNDS
     seconds, megabytes = [], []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             port = free_port()
             begun = time.perf_counter()
@@ -27,7 +29,7 @@ def measure(_datasets: Path) -> Iterator[Line]:
                 wait_ready(f"http://127.0.0.1:{port}")
                 seconds.append(time.perf_counter() - begun)
                 megabytes.append(psutil.Process(process.pid).memory_info().rss / 1e6)
-    detail = f"median of {ROUNDS}, an empty database made on the way"
+    detail = f"median of {rounds}, an empty database made on the way"
     yield Line(what="API start to ready", value=median(seconds), unit="s", budget=2, at_most=True, detail=detail)
     yield Line(
         what="API resident memory", value=median(megabytes), unit="MB", budget=150, at_most=True, detail="when ready"

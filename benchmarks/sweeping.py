@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.options import Options
 from benchmarks.processes import free_port, run_python, running, wait_ready
 from benchmarks.report import Line, median
 
@@ -17,11 +18,12 @@ ROUNDS = 3
 SPECS = (("relu", 1), ("sigmoid", 3))
 
 
-def measure(datasets: Path) -> Iterator[Line]:
+def measure(options: Options) -> Iterator[Line]:
     """Yield the ratio for each spec: seconds an experiment of the sweep, from its creation to its last end."""
+    rounds = options.rounds or ROUNDS
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
-        (data_dir / "datasets").symlink_to(datasets)
+        (data_dir / "datasets").symlink_to(options.datasets)
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         with (
@@ -32,9 +34,9 @@ def measure(datasets: Path) -> Iterator[Line]:
             _sweep(api, "relu", 1, seeds=4, epochs=1)
             for activation, depth in SPECS:
                 ours, bare = [], []
-                for _ in range(ROUNDS):
+                for _ in range(rounds):
                     ours.append(_sweep(api, activation, depth) / SEEDS)
-                    program = ["-m", "benchmarks.bare_keras", activation, str(depth), str(datasets)]
+                    program = ["-m", "benchmarks.bare_keras", activation, str(depth), str(options.datasets)]
                     bare.append(float(run_python(program).split()[-1]))
                 yield Line(
                     what=f"sweep of {SEEDS} seeds, each / bare Keras, {activation}, depth {depth}",
@@ -42,7 +44,7 @@ def measure(datasets: Path) -> Iterator[Line]:
                     unit="",
                     budget=0.15,
                     at_most=True,
-                    detail=f"{median(ours):.3f} s against {median(bare):.2f} s, median of {ROUNDS}",
+                    detail=f"{median(ours):.3f} s against {median(bare):.2f} s, median of {rounds}",
                 )
 
 

@@ -133,7 +133,8 @@ class Spec(Frozen):
         """The same text for specs that can be trained as one, because they differ by their seed only and by what
         training does not read. None for a spec that is trained alone.
         """
-        # RMSprop takes reciprocal square roots, which are approximated differently where fewer than 16 numbers are left.
+        # RMSprop divides by a square root, which TensorFlow's graphs turn into an approximate reciprocal root: it has
+        # other bits where fewer than 16 numbers are left.
         if self.mixes_units or self.optimizer == "rmsprop":
             return None
         shared = self.model_dump_json(exclude={"seed", "priority", "name", "tags"})
