@@ -127,7 +127,6 @@ class Worker:
     def _supervise(self) -> None:
         beat_at = 0.0
         while not self._draining.wait(TICK_SECONDS):
-            self._notice_pause()
             attempts = set(self._attempts)  # before the look: what is claimed after it cannot be missed in it
             beat = time.monotonic() >= beat_at
             try:
@@ -135,10 +134,10 @@ class Worker:
             except Unavailable as error:
                 self._cut_off(error)
                 continue
-            self._seen_at = _now()
+            self._saw()
             if beat:
                 beat_at = time.monotonic() + self._settings.lease_seconds / 3
-                self._release_expired()
+            self._release_expired()
             for attempt in attempts & self._attempts:
                 status = statuses.get(attempt.token)
                 if status is None:
@@ -146,13 +145,14 @@ class Worker:
                 elif status is Status.CANCELLING:
                     attempt.cancel(self._settings.cancel_grace_seconds)
 
-    def _notice_pause(self) -> None:
-        """A machine that slept, or a worker that was stopped, has renewed no lease meanwhile, and maybe nobody has."""
+    def _saw(self) -> None:
+        """The database has answered. After a long silence, as of a machine that slept, maybe nobody has renewed."""
         if _now() - self._seen_at > self._patience:
             self._cut_off_at = _now()
+        self._seen_at = _now()
 
     def _release_expired(self) -> None:
-        """Take back what dead workers left. Slots do so before they claim; but all of them may be busy for hours."""
+        """Take back what dead workers left. Not a slot's work: all of them may be busy for hours."""
         try:
             with self._database.read() as session:
                 expired = queue.has_expired(session)
@@ -224,8 +224,6 @@ class Worker:
                 with self._database.write() as session:
                     if self._draining.is_set():  # the way here may have been long
                         return []
-                    if self._others_could_renew():
-                        queue.release_expired(session, max_attempts=self._settings.max_attempts)
                     claims = self._claim(session)
                 if claims:
                     return claims
@@ -239,11 +237,10 @@ class Worker:
         first = queue.claim(session, owner=self._owner, lease_seconds=lease_seconds)
         if first is None:
             return []
-        most = min(self._settings.max_stack, self._settings.stack_bytes // first.spec.training_bytes)
-        return [
-            first,
-            *queue.claim_alike(session, first, lease_seconds=lease_seconds, most=most - 1, share=slots),
-        ]
+        others = min(self._settings.max_stack, self._settings.stack_bytes // first.spec.training_bytes) - 1
+        if others < 1:
+            return [first]
+        return [first, *queue.claim_alike(session, first, lease_seconds=lease_seconds, most=others, share=slots)]
 
     def _cut_off(self, error: Unavailable) -> None:
         if _now() - self._told_at > TELL_SECONDS:  # an outage may be long, and its reason a full disk
@@ -255,7 +252,7 @@ class Worker:
         """Whether a lease that has run out tells of a dead worker. While the database was away, or the machine slept,
         nobody could renew one: whoever comes back first must not take the others' work, nor its own.
         """
-        return _now() - self._cut_off_at > self._patience > _now() - self._seen_at
+        return _now() - self._cut_off_at > self._patience
 
     @property
     def _patience(self) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.events import Trained
@@ -62,16 +62,13 @@ class ModelFiles:
 
 def has_work(session: Session) -> bool:
     """Whether a claim may find something: a look without a lock, for idle workers."""
-    return bool(session.scalar(select(or_(exists().where(ExperimentRow.status == Status.QUEUED.value), _expired()))))
+    return bool(session.scalar(select(exists().where(ExperimentRow.status == Status.QUEUED.value))))
 
 
 def has_expired(session: Session) -> bool:
     """Whether a lease has run out: a look without a lock."""
-    return bool(session.scalar(select(_expired())))
-
-
-def _expired() -> ColumnElement[bool]:
-    return exists().where(ExperimentRow.status.in_(OWNED), ExperimentRow.lease_expires_at < database_now())
+    expired = (ExperimentRow.status.in_(OWNED), ExperimentRow.lease_expires_at < database_now())
+    return bool(session.scalar(select(exists().where(*expired))))
 
 
 def claim(session: Session, *, owner: str, lease_seconds: float) -> Claim | None:

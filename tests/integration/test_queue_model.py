@@ -369,7 +369,7 @@ class Machine(RuleBasedStateMachine):
     def the_store_is_as_the_model_says(self) -> None:
         with self.database.read() as session:
             self.tables = everything(session)
-            has_work = queue.has_work(session)
+            has_work, has_expired = queue.has_work(session), queue.has_expired(session)
         rows, epochs, events = self.tables
         assert {one.experiment_id for one in epochs + events} <= set(self.model)  # nothing stays of a deleted one
         found = {}
@@ -379,7 +379,8 @@ class Machine(RuleBasedStateMachine):
             found[row.id] = stored(row, theirs)
         assert found == self.model
         assert list(found) == list(self.model)
-        assert has_work == any(one.status is Status.QUEUED or one.expired for one in self.model.values())
+        assert has_work == any(one.status is Status.QUEUED for one in self.model.values())
+        assert has_expired == any(one.expired for one in self.model.values())
 
     # Steps' parts
 

@@ -214,13 +214,28 @@ def test_after_an_outage_others_may_renew_their_leases_first(patient: Running) -
     assert patient.ended(of_another).attempt == 2
 
 
-def test_a_worker_that_slept_takes_nothing_before_it_has_renewed_its_own(patient: Running) -> None:
-    assert patient.worker._others_could_renew()
-    patient.worker._seen_at -= 300  # as after a pause of the machine
-    assert not patient.worker._others_could_renew()
-    patient.worker._notice_pause()
-    patient.worker._seen_at += 300
-    assert not patient.worker._others_could_renew()  # others slept too, perhaps
+def test_a_worker_that_slept_lets_others_renew_before_it_takes_their_work(patient: Running) -> None:
+    worker = patient._worker()  # one that does not run: its clock is ours
+    worker._saw()
+    assert worker._others_could_renew()
+    worker._seen_at -= 300  # as after a pause of the machine
+    worker._saw()
+    assert not worker._others_could_renew()
+    worker._saw()
+    assert not worker._others_could_renew()
+    worker._cut_off_at -= 300
+    assert worker._others_could_renew()
+
+
+def test_what_is_too_large_for_a_stack_is_trained_alone(database: Database, tmp_path: Path) -> None:
+    running = Running(database, tmp_path / "data", slots=1, max_stack=8, stack_bytes=2**20)
+    specs = [Spec(activation="relu", depth=1, units=1024, epochs=1, name="counts", seed=seed) for seed in (0, 1)]
+    assert specs[0].training_bytes > running.settings.stack_bytes
+    with database.write() as session:
+        ids = experiments.create_many(session, specs)
+    for experiment_id in ids:
+        assert running.ended(experiment_id).status is Status.SUCCEEDED
+    running.stop()
 
 
 def test_expired_leases_are_noticed_while_every_slot_is_busy(database: Database, tmp_path: Path) -> None:
