@@ -1,8 +1,9 @@
 """Routes that take the request as it is."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
@@ -11,7 +12,7 @@ from starlette.responses import Response
 
 from service.api.deps import refuse_repeats
 
-__all__ = ["DirectRoute", "read_query"]
+__all__ = ["DirectRoute", "add_direct", "read_query"]
 
 Query = TypeVar("Query", bound=BaseModel)
 
@@ -26,6 +27,30 @@ class DirectRoute(APIRoute):
         """The endpoint itself."""
         endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
         return endpoint
+
+
+def add_direct(
+    router: APIRouter,
+    path: str,
+    endpoint: Callable[[Request], Coroutine[Any, Any, Response]],
+    *,
+    summary: str,
+    declares: Sequence[Callable[..., None]],
+    answers: dict[int | str, dict[str, Any]],
+    body: dict[str, Any],
+) -> None:
+    """Add a POST route that takes the request as it is. What `declares` say they take, and `body`, are documented."""
+    router.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        summary=summary,
+        dependencies=[Depends(one) for one in declares],
+        responses=answers,
+        openapi_extra={"requestBody": body},
+        response_class=Response,
+        route_class_override=DirectRoute,
+    )
 
 
 async def read_query(request: Request, kind: type[Query], usual: Query) -> Query:

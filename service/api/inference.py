@@ -2,21 +2,20 @@
 MLServer speak, with Triton's binary tensors and classification.
 """
 
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Header, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from service.api.deps import Ports, PortsOf, ports_of
-from service.api.direct import DirectRoute
+from service.api.direct import add_direct
 from service.api.packed import read_body
 from service.api.problems import responses
-from service.api.servables import ModelName, Version, servable
+from service.api.servables import LARGE_BODY, MANY, ModelName, Version, servable
 from service.datasets import LABELS
 from service.domain.experiment import PIXELS
 from service.serving import tensors
@@ -29,10 +28,6 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
 EXTENSIONS = ["binary_tensor_data", "classification", "parameters"]
-LARGE_BODY = 64 * 1024
-"""A body from this size on is decoded and answered off the event loop, so that it does not delay small ones."""
-MANY = 32
-"""More images than this are answered off it, too."""
 HEADER_LENGTH = "Inference-Header-Content-Length"
 RANGE = (
     "Whole numbers are 0..255. Fractions are 0..1 if none of the request exceeds 1, otherwise 0..255. The parameter "
@@ -226,28 +221,25 @@ async def version_infer(request: Request) -> Response:
     return await infer(request)
 
 
-def _direct(path: str, endpoint: Callable[..., Any], summary: str, *declared: Callable[..., None]) -> None:
-    router.add_api_route(
-        path,
-        endpoint,
-        methods=["POST"],
-        summary=summary,
-        dependencies=[Depends(one) for one in declared],
-        responses=responses(404, 409, 410, 413, 415) | {200: {"model": InferenceAnswer, "content": BINARY}},
-        openapi_extra={"requestBody": BODY},
-        response_class=Response,
-        route_class_override=DirectRoute,
-    )
-
-
 # What is asked most comes first: routes are tried in their order.
-_direct("/models/{model}/infer", infer, "Infer with a model", _declare)
-_direct(
+ANSWERS = responses(404, 409, 410, 413, 415) | {200: {"model": InferenceAnswer, "content": BINARY}}
+add_direct(
+    router,
+    "/models/{model}/infer",
+    infer,
+    summary="Infer with a model",
+    declares=[_declare],
+    answers=ANSWERS,
+    body=BODY,
+)
+add_direct(
+    router,
     "/models/{model}/versions/{version}/infer",
     version_infer,
-    "Infer with a version of a model",
-    _declare,
-    _declare_version,
+    summary="Infer with a version of a model",
+    declares=[_declare, _declare_version],
+    answers=ANSWERS,
+    body=BODY,
 )
 
 

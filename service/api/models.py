@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.deps import ExperimentId, PortsOf, refuse_repeats
 from service.api.problems import responses
+from service.api.servables import ALIAS
 from service.errors import ModelNotFound
 from service.store import experiments, models
 from service.store.models import Alias
@@ -19,9 +20,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
-AliasName = Annotated[
-    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Letters, digits, `.`, `_` and `-`.")
-]
+AliasName = Annotated[str, Path(pattern=f"^{ALIAS}$", description="Letters, digits, `.`, `_` and `-`.")]
 Format = Literal["keras", "onnx"]
 BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 

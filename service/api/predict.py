@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from service.api.deps import Ports, ports_of
 from service.api.direct import DirectRoute, read_query
 from service.api.problems import responses
-from service.api.servables import servable
+from service.api.servables import ALIAS, LARGE_BODY, MANY, servable
 from service.datasets import LABELS
 from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
 from service.serving import images
@@ -26,11 +26,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["predictions"], route_class=DirectRoute)
 
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-
 PICTURES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
-LARGE_BODY = 64 * 1024
-"""A body from this size on is decoded and answered off the event loop, so that it does not delay small ones."""
 
 ROW = [0] * 28
 STROKE = [0] * 13 + [255, 255] + [0] * 13
@@ -105,7 +101,7 @@ class PredictQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Annotated[str, Field(pattern=rf"^{NAME}(,{NAME}){{0,15}}$")] | None = Field(
+    model: Annotated[str, Field(pattern=f"^{ALIAS}(,{ALIAS}){{0,15}}$")] | None = Field(
         default=None,
         description="An alias or an experiment's id. Default: `best`. Several, up to 16, with commas between them: "
         "each answers, under `answers`.",
@@ -152,7 +148,7 @@ async def predict(request: Request) -> Response:
     chosen = [await servable(ports, name) for name in names]
     length = request.headers.get("content-length", "")
     pixels, found = await _pixels(ports, request, query.range)
-    if len(pixels) > 32 or (length.isdigit() and int(length) >= LARGE_BODY):
+    if len(pixels) > MANY or (length.isdigit() and int(length) >= LARGE_BODY):
         body = await run_in_threadpool(_answer, ports, names, chosen, pixels, found, query.explain)
     else:
         body = _answer(ports, names, chosen, pixels, found, query.explain)

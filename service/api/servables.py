@@ -12,9 +12,14 @@ from service.errors import AliasNotFound, ModelNotFound
 from service.serving.predictor import Servable, own_name
 from service.store import models
 
-__all__ = ["ModelName", "Version", "servable"]
+__all__ = ["ALIAS", "LARGE_BODY", "MANY", "ModelName", "Version", "servable"]
 
-ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ALIAS = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""How an alias is spelled, as a regular expression."""
+LARGE_BODY = 64 * 1024
+"""A body from this size on is decoded and answered off the event loop, so that it does not delay small ones."""
+MANY = 32
+"""More images than this are answered off the event loop."""
 
 ModelName = Annotated[str, Path(description="An alias, or the id of a succeeded experiment.")]
 Version = Annotated[str, Path(description="The id of the experiment that the model is of now.")]
@@ -42,7 +47,7 @@ async def _unknown(ports: Ports, name: str) -> Servable:
     try:
         experiment_id = str(UUID(name))
     except ValueError:
-        if ALIAS.fullmatch(name) is None:
+        if re.fullmatch(ALIAS, name) is None:
             raise AliasNotFound("there is no such model: GET /models lists the aliases") from None
         return await run_in_threadpool(_learn_alias, ports, name)
     known = ports.predictor.known(own_name(experiment_id))

@@ -1,21 +1,20 @@
 """/v1/models: TensorFlow Serving's REST API (https://www.tensorflow.org/tfx/serving/api_rest), for its clients."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from service.api.deps import Ports, PortsOf, ports_of
-from service.api.direct import DirectRoute, read_query
+from service.api.direct import add_direct, read_query
 from service.api.packed import read_body
 from service.api.problems import responses
-from service.api.servables import ModelName, Version, servable
+from service.api.servables import LARGE_BODY, MANY, ModelName, Version, servable
 from service.domain.experiment import PIXELS
 from service.errors import InvalidImage, InvalidInput, TooLarge
 from service.serving import images
@@ -28,10 +27,6 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
 
 SIGNATURE = "serving_default"
-LARGE_BODY = 64 * 1024
-"""A body from this size on is decoded and answered off the event loop, so that it does not delay small ones."""
-MANY = 32
-"""More images than this are answered off it, too."""
 
 ROW = [0] * 12 + [255] * 4 + [0] * 12
 ONE = [[0] * 28] * 4 + [ROW] * 20 + [[0] * 28] * 4
@@ -148,28 +143,25 @@ async def version_predict(request: Request) -> Response:
     return await predict(request)
 
 
-def _direct(path: str, endpoint: Callable[..., Any], summary: str, *declared: Callable[..., None]) -> None:
-    router.add_api_route(
-        path,
-        endpoint,
-        methods=["POST"],
-        summary=summary,
-        dependencies=[Depends(one) for one in declared],
-        responses=responses(404, 409, 410, 413, 415) | {200: {"model": Predictions}},
-        openapi_extra={"requestBody": BODY},
-        response_class=Response,
-        route_class_override=DirectRoute,
-    )
-
-
 # What is asked most comes first: routes are tried in their order.
-_direct("/models/{model}:predict", predict, "Predict with a model", _declare)
-_direct(
+ANSWERS = responses(404, 409, 410, 413, 415) | {200: {"model": Predictions}}
+add_direct(
+    router,
+    "/models/{model}:predict",
+    predict,
+    summary="Predict with a model",
+    declares=[_declare],
+    answers=ANSWERS,
+    body=BODY,
+)
+add_direct(
+    router,
     "/models/{model}/versions/{version}:predict",
     version_predict,
-    "Predict with a version of a model",
-    _declare,
-    _declare_version,
+    summary="Predict with a version of a model",
+    declares=[_declare, _declare_version],
+    answers=ANSWERS,
+    body=BODY,
 )
 
 
