@@ -1,6 +1,7 @@
 """What tests of every kind share: the real dataset, real databases, and a small model that needs no training."""
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,9 @@ from service.store import experiments, queue, schema
 from service.store.blobs import Blobs
 from service.store.queue import ModelFiles
 from service.store.session import Database
+
+# One process runs many tests, and TensorBoard's among them import TensorFlow: it must start as trainers start it.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 DATASETS = Path(sys.prefix) / "data" / "datasets"
 """Fetched once for a virtual environment, by whoever needs it first."""

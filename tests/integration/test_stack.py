@@ -1,5 +1,8 @@
 """Networks trained as one: each keeps its own bits, its own end, and its own resume."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -89,6 +92,16 @@ def test_one_member_diverges_and_the_others_keep_their_bits(tf, mnist_dir: Path)
     assert [event.experiment_id for event in events if isinstance(event, Trained)] == ["2"]
     alone = train(tf, mnist_dir, *seeds(wanted, [2]))
     assert model_of(events, 2).weights_sha256 == model_of(alone, 2).weights_sha256
+
+
+def test_a_tensorflow_that_was_started_otherwise_is_refused() -> None:
+    program = "import tensorflow\nimport service.training.fit\n"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("ImportError: TensorFlow was imported before")
 
 
 def test_checkpoints_of_different_epochs_are_not_stacked(tf, mnist_dir: Path) -> None:
