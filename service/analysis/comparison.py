@@ -5,8 +5,9 @@ docs/statistics.md says what the numbers mean, what they do not, and how they we
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
+from typing import TypeVar
 
 from service.analysis.intervals import ROUNDING, Spread, constant, hedges_d_z, holm, paired_p, spread
 from service.analysis.reading import read
@@ -15,11 +16,13 @@ from service.domain.experiment import Status
 from service.domain.sweep import Value
 from service.errors import UnknownArm
 
-__all__ = ["ArmSummary", "Comparison", "PairedDifference", "Pairs", "Run", "compare", "to_rows"]
+__all__ = ["ArmSummary", "Comparison", "PairedDifference", "Pairs", "Run", "compare", "each_seed_once", "to_rows"]
 
 MAX_ARMS_FOR_ALL_PAIRS = 40
 """Above this many arms, 780 pairs, each is compared with the best only."""
 SIGNIFICANCE = 0.05
+
+T = TypeVar("T")
 
 Seeds = tuple[int, int]
 """seed and shuffle_seed"""
@@ -68,14 +71,22 @@ def compare(runs: Iterable[Run], *, reference: str | None = None) -> Comparison:
     return comparison.model_copy(update={"reading": read(comparison)})
 
 
+def each_seed_once(items: Iterable[T], run_of: Callable[[T], Run]) -> list[T]:
+    """Of the items whose runs have one arm and the same seeds, as after a retry, the one that counts.
+
+    In the order of arms, then of seeds.
+    """
+    runs = [(run_of(item), item) for item in items]
+    once: dict[tuple[str, int, int], T] = {}
+    for run, item in sorted(runs, key=lambda pair: _seniority(pair[0])):
+        once.setdefault((run.arm.label, run.seed, run.shuffle_seed), item)
+    return [once[key] for key in sorted(once)]
+
+
 def _by_arm(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """The runs of each arm by its label, each seed once, in the order of seeds."""
-    once: dict[tuple[str, int, int], Run] = {}
-    for run in sorted(runs, key=_seniority):
-        once.setdefault((run.arm.label, run.seed, run.shuffle_seed), run)
     by_arm: dict[str, list[Run]] = {}
-    for key in sorted(once):
-        by_arm.setdefault(key[0], []).append(once[key])
+    for run in each_seed_once(runs, lambda run: run):
+        by_arm.setdefault(run.arm.label, []).append(run)
     return by_arm
 
 

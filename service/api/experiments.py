@@ -203,7 +203,7 @@ def cancel(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> E
     responses=responses(404, 409, 429),
 )
 def retry(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> ExperimentAnswer:
-    """Queue a new experiment with the same spec; its `retry_of` names this one, which must have ended."""
+    """Queue a new experiment with the same spec, in the same sweep. Its `retry_of` names this one, which has ended."""
     with ports.database.write() as session:
         repeated = experiments.retry(session, experiment_id, max_queued=ports.settings.max_queued)
         return _accepted(response, _answer(repeated))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import datasets
 from service.analysis import figures
 from service.analysis.chart import DepthPoint, Figure, Run
-from service.analysis.comparison import compare
+from service.analysis.comparison import compare, each_seed_once
 from service.analysis.plotly_json import plotly
 from service.api.comparison import run_of
 from service.api.deps import ExperimentId, Ports, PortsOf, refuse_repeats
@@ -81,7 +81,7 @@ def of_sweep(ports: PortsOf, sweep_id: SweepId, name: OfSweep, query: Annotated[
     """A Plotly figure over all arms, as far as the sweep has come: means with their 95% intervals, or every seed."""
     with ports.database.read() as session:
         sweep = sweeps.get(session, sweep_id)
-        members = sweeps.members(session, sweep_id)
+        members = each_seed_once(sweeps.members(session, sweep_id), functools.partial(run_of, sweep.spec))
         epochs = sweeps.epochs(session, sweep_id) if name in {"learning-curves", "gradient-norms"} else {}
     if name == "accuracy-by-depth":
         return _drawn(figures.accuracy_by_depth(_points(sweep, members)), query)

@@ -348,7 +348,7 @@ class SweepStatus(StrEnum):
 
 
 class SweepProgress(Frozen):
-    """How many experiments of a sweep are where. Deleted ones are not counted."""
+    """How many experiments of a sweep are where, with those that repeat one, and without deleted ones."""
 
     queued: int = 0
     running: int = 0
@@ -386,7 +386,7 @@ class Sweep(Frozen):
     spec: SweepSpec
     """As it was asked for."""
     size: int
-    """Experiments asked for. `progress.total` is less when some were deleted since."""
+    """Experiments asked for. `progress.total` is less when some were deleted, and more when some were repeated."""
     progress: SweepProgress
     created_at: datetime
     finished_at: datetime | None

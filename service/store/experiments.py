@@ -33,7 +33,7 @@ from service.errors import (
     InvalidCursor,
     QueueFull,
 )
-from service.store.tables import AliasRow, EpochRow, EventRow, ExperimentRow, TagRow, database_now
+from service.store.tables import AliasRow, EpochRow, EventRow, ExperimentRow, SweepRow, TagRow, database_now
 from service.store.transitions import move
 
 __all__ = [
@@ -87,7 +87,14 @@ class StoredEvent:
     data: dict[str, Any]
 
 
-def create(session: Session, spec: Spec, *, retry_of: str | None = None, max_queued: int | None = None) -> Experiment:
+def create(
+    session: Session,
+    spec: Spec,
+    *,
+    sweep_id: str | None = None,
+    retry_of: str | None = None,
+    max_queued: int | None = None,
+) -> Experiment:
     """Queue a new experiment.
 
     Raises:
@@ -95,7 +102,7 @@ def create(session: Session, spec: Spec, *, retry_of: str | None = None, max_que
     """
     if max_queued is not None:
         require_room(session, 1, max_queued=max_queued)
-    (experiment_id,) = create_many(session, [spec], retry_of=retry_of)
+    (experiment_id,) = create_many(session, [spec], sweep_id=sweep_id, retry_of=retry_of)
     return get(session, experiment_id)
 
 
@@ -247,7 +254,7 @@ def cancel(session: Session, experiment_id: str) -> Experiment:
 
 
 def retry(session: Session, experiment_id: str, *, max_queued: int | None = None) -> Experiment:
-    """Queue a new experiment with the same spec.
+    """Queue a new experiment with the same spec, in the same sweep.
 
     Raises:
         ExperimentNotFound: there is none with this id.
@@ -257,7 +264,12 @@ def retry(session: Session, experiment_id: str, *, max_queued: int | None = None
     first = get(session, experiment_id)
     if not first.status.terminal:
         raise ExperimentNotFinished(f"the experiment is {first.status}: it can be repeated once it has ended")
-    return create(session, first.spec, retry_of=experiment_id, max_queued=max_queued)
+    if first.sweep_id is not None:
+        # Held, so that the sweep cannot be deleted meanwhile; and looked for again, should it just have been.
+        session.execute(select(SweepRow.id).where(SweepRow.id == first.sweep_id).with_for_update(read=True))
+        session.expire_all()
+        first = get(session, experiment_id)
+    return create(session, first.spec, sweep_id=first.sweep_id, retry_of=experiment_id, max_queued=max_queued)
 
 
 def delete_finished(session: Session, experiment_id: str) -> list[str]:

@@ -69,6 +69,20 @@ def test_a_partial_result_says_so(api: Api) -> None:
     assert (found["complete"], found["finished"], found["pending"], found["diverged"]) == (False, 5, 2, 1)
 
 
+def test_a_run_that_failed_and_was_repeated_counts_once(api: Api) -> None:
+    sweep = swept(api)
+    train(api, 7)
+    train(api, 1, fail=True)
+    (failed,) = api.get(f"/experiments?sweep_id={sweep}&status=failed").json()["data"]
+    again = api.post(failed["links"]["retry"]).raise_for_status().json()
+    assert again["sweep_id"] == sweep
+    found = api.get(f"/sweeps/{sweep}/comparison").json()
+    assert (found["complete"], found["finished"], found["pending"], found["failed"]) == (False, 7, 1, 0)
+    train(api, 1)
+    found = api.get(f"/sweeps/{sweep}/comparison").json()
+    assert (found["complete"], found["total"], found["finished"], found["failed"]) == (True, 8, 8, 0)
+
+
 def test_csv_has_a_row_for_each_arm(api: Api) -> None:
     sweep = swept(api)
     train(api, 8)

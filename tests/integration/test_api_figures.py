@@ -73,6 +73,18 @@ def test_a_sweep_is_drawn_as_far_as_it_has_come(api: Api, name: str) -> None:
     assert figure(api, path)["data"]
 
 
+def test_a_run_that_was_repeated_is_drawn_once(sqlite_api: Api) -> None:
+    sweep = swept(sqlite_api)
+    train(sqlite_api, 8)
+    path = f"/sweeps/{sweep}/figures/seed-scatter"
+    before = figure(sqlite_api, path)
+    one = sqlite_api.get(f"/experiments?sweep_id={sweep}").json()["data"][0]
+    sqlite_api.post(one["links"]["retry"]).raise_for_status()
+    assert figure(sqlite_api, path) == before
+    train(sqlite_api, 1)
+    assert figure(sqlite_api, path) == before
+
+
 def test_there_is_no_figure_of_nothing(empty_api: Api) -> None:
     nobody = "01a20f00-0000-7000-8000-000000000000"
     for name in get_args(OfExperiment):

@@ -13,6 +13,7 @@ from service.domain.experiment import TRANSITIONS, Experiment, Status
 from service.domain.sweep import Sweep, SweepSpec, SweepStatus
 from service.errors import (
     ExperimentHasAlias,
+    ExperimentNotFound,
     InvalidCursor,
     LeaseLost,
     QueueFull,
@@ -362,6 +363,42 @@ def test_single_experiments_may_be_deleted_and_are_not_counted_any_more(database
         now = read(database, sweep.id)
         assert (now.size, now.progress.total, now.status) == (4, left, SweepStatus.FINISHED)
     assert delete(database, sweep.id) == []
+
+
+def test_a_repeated_experiment_stays_in_its_sweep(database: Database) -> None:
+    sweep = add(database)
+    end(database, claimed(database), Status.FAILED, error_code="internal")
+    for _ in range(3):
+        succeed(database, claimed(database))
+    failed = members(database, sweep.id)[0]
+    with database.write() as session:
+        again = experiments.retry(session, failed.id)
+    assert (again.sweep_id, again.retry_of) == (sweep.id, failed.id)
+    assert read(database, sweep.id).finished_at is None
+    succeed(database, claimed(database))
+    now = read(database, sweep.id)
+    assert (now.size, now.progress.total, now.progress.succeeded, now.progress.failed) == (4, 5, 4, 1)
+    assert now.status is SweepStatus.FINISHED
+
+
+def test_a_repeat_waits_for_a_deletion_of_its_sweep_and_finds_nothing(database: Database) -> None:
+    sweep = add(database)
+    cancel(database, sweep.id)
+    one = members(database, sweep.id)[0]
+    told: list[str] = []
+
+    def repeat() -> None:
+        with database.write() as session, contextlib.suppress(ExperimentNotFound):
+            told.append(experiments.retry(session, one.id).id)
+
+    other = threading.Thread(target=repeat)
+    with database.write() as session:
+        sweeps.delete_finished(session, sweep.id)
+        other.start()
+        other.join(0.5)
+    other.join()
+    assert not told
+    assert not members(database, sweep.id)
 
 
 def test_pages_are_the_whole_newest_first(database: Database) -> None:
