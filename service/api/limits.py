@@ -27,14 +27,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        announced = headers.get("content-length", "")
-        waits = headers.get("expect", "").lower() == "100-continue"
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        too_large = announced.isdigit() and int(announced) > self._max_bytes
         seen = 0
 
         async def counted() -> Message:
             nonlocal seen
-            if announced.isdigit() and int(announced) > self._max_bytes:
+            if too_large:
+                waits = Headers(scope=scope).get("expect", "").lower() == "100-continue"
                 await self._refuse(receive, unread=True, waits=waits)
             message = await receive()
             seen += len(message.get("body", b""))

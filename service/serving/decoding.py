@@ -4,12 +4,18 @@ import io
 import struct
 import threading
 import warnings
+import zlib
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from service.errors import InvalidImage
+
+try:
+    import pyspng
+except ImportError:  # there is no wheel for this machine, and Pillow does the same
+    pyspng = None
 
 __all__ = ["FORMAT_NAMES", "ORIENTATION", "UPRIGHT", "Grey", "decode", "is_small"]
 
@@ -24,6 +30,11 @@ LARGE = 4_000_000
 """From so many pixels on, a picture waits for its turn: Pillow takes 4 bytes a pixel."""
 MOST_SCANS = 100
 """Scans of a JPEG. Cameras make 1 and encoders 10; each is decoded over the whole picture, and may take 10 bytes."""
+
+GREY_OF_8_BITS = bytes((8, 0, 0, 0, 0))
+"""In a PNG's header, from byte 24: bit depth, colour, compression, filter, and not interlaced."""
+END = b"\0\0\0\0IEND\xaeB`\x82"
+"""A PNG's last chunk."""
 
 ORIENTATION = 0x0112
 """EXIF's tag of how a camera was held, and what turns each of its values upright."""
@@ -71,6 +82,8 @@ def decode(data: bytes, *, max_pixels: int, steps: list[str]) -> Grey:
     Raises:
         InvalidImage: it is none of these, is broken, cut short, or too large.
     """
+    if (plain := _plain(data)) is not None:
+        return plain
     if not data:
         raise InvalidImage("the picture is empty: 0 bytes")
     try:
@@ -95,6 +108,25 @@ def decode(data: bytes, *, max_pixels: int, steps: list[str]) -> Grey:
             return _pixels(image, steps)
     except WRONG:
         raise InvalidImage("the picture is broken or cut short") from None
+
+
+def _plain(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """The pixels of a small grey PNG of 8 bits that is whole and says nothing else about them: what programs send most.
+    Pillow takes seven times as long for it. None for any other file: Pillow says what is wrong with it.
+    """
+    if pyspng is None or not is_small(data) or data[24:29] != GREY_OF_8_BITS or data[37:41] != b"IDAT":
+        return None
+    end = 41 + int.from_bytes(data[33:37], "big")
+    if data[end + 4 :] != END:
+        return None
+    for start, stop in ((12, 29), (37, end)):  # libspng does not look at every checksum
+        if zlib.crc32(data[start:stop]) != int.from_bytes(data[stop : stop + 4], "big"):
+            return None
+    try:
+        grey: npt.NDArray[np.uint8] = pyspng.load(data)
+    except (RuntimeError, ValueError):
+        return None
+    return grey
 
 
 def _pixels(image: Image.Image, steps: list[str]) -> Grey:

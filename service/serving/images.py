@@ -28,6 +28,9 @@ Range = Literal["0-255", "0-1"]
 Steps = list[list[str]]
 """For each image, what was done to it, in order."""
 
+BORDER = np.flatnonzero(np.pad(np.zeros((SIDE - 2, SIDE - 2), dtype=bool), 1, constant_values=True))
+"""Where a 28x28 picture's border is in its 784 numbers."""
+
 
 def from_bytes(data: bytes, *, max_pixels: int, steps: Steps | None = None) -> Pixels:
     """Read one PNG, JPEG, WebP, BMP, GIF or TIFF file: float32 (1, 784) of 0..255.
@@ -44,7 +47,7 @@ def from_bytes(data: bytes, *, max_pixels: int, steps: Steps | None = None) -> P
     if steps is not None:
         steps.append(done)
     grey = decode(data, max_pixels=max_pixels, steps=done)
-    if grey.shape == (SIDE, SIDE) and _background(grey) < 128:
+    if grey.shape == (SIDE, SIDE) and _is_dark(grey):
         if grey.max() < FAINTEST:
             raise blank()
         return grey.astype(np.float32).reshape(1, PIXELS)
@@ -120,25 +123,25 @@ def _numbers(value: object, pointer: str) -> npt.NDArray[Any]:
     """The 784 numbers of one image, uint8 or float64. `np.asarray` would take "1" for a number, and make every
     number as long as the longest text beside it.
     """
-    flat = _flat(value)
-    if flat is None:
+    rows = _rows(value)
+    if rows is None:
         raise InvalidImage(f"an image is 28x28 or 784 numbers; this one is {_shape(value)}", pointer)
     try:
-        return np.frombuffer(bytes(flat), dtype=np.uint8)
+        return np.frombuffer(b"".join(map(bytes, rows)), dtype=np.uint8)
     except (TypeError, ValueError, OverflowError):  # not all are whole numbers of 0..255
         pass
     try:
-        return np.frombuffer(array("d", flat))
+        return np.frombuffer(array("d", chain.from_iterable(rows)))
     except (TypeError, OverflowError):
         raise InvalidImage("an image is 28 rows of 28 numbers, or 784 numbers, each 0 to 255", pointer) from None
 
 
-def _flat(value: object) -> list[Any] | None:
+def _rows(value: object) -> list[list[Any]] | None:
     if not isinstance(value, list):
         return None
-    if len(value) == SIDE and all(isinstance(row, list) and len(row) == SIDE for row in value):
-        return list(chain.from_iterable(value))
-    return value if len(value) == PIXELS else None
+    if len(value) == SIDE and set(map(type, value)) == {list} and set(map(len, value)) == {SIDE}:
+        return value
+    return [value] if len(value) == PIXELS else None
 
 
 def _shape(value: object) -> str:
@@ -165,7 +168,8 @@ def _scaled(array: npt.NDArray[Any], wanted: Range | None, pointer: Callable[[in
     return (scaled * np.float32(255) if found == "0-1" else scaled), found
 
 
-def _background(grey: Grey) -> float:
-    """Brightness of the background: the median of the border."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    return float(np.median(border))
+def _is_dark(grey: Grey) -> bool:
+    """Whether the background is: most of the border. By counts, since a median of 112 numbers takes longer than all
+    the rest.
+    """
+    return 2 * int(np.count_nonzero(grey.reshape(-1)[BORDER] < 128)) > len(BORDER)

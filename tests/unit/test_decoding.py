@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from service.errors import InvalidImage
+from service.serving import decoding
 from service.serving.decoding import UPRIGHT, decode, is_small
 from tests.unit.test_images import encoded, png, png_header, seven
 
@@ -135,3 +136,31 @@ def test_what_is_small_is_known_from_a_png_header() -> None:
     assert not is_small(png_header(6000, 6000))
     assert not is_small(encoded(Image.fromarray(seven()), "BMP"))
     assert not is_small(b"\x89PNG\r\n\x1a\n")
+
+
+def answer(data: bytes) -> bytes | str:
+    """The pixels, or what is said of a broken file."""
+    try:
+        return read(data)[0].tobytes()
+    except InvalidImage as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_the_fast_way_for_plain_pngs_answers_as_pillow_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(0)
+    files = [png(chance.integers(0, 256, shape, np.uint8)) for shape in ((28, 28), (1, 1), (9, 30), (28, 27))]
+    files += [png(seven()), encoded(Image.fromarray(seven()), "PNG", compress_level=0)]
+    for whole in files[:2] + files[4:]:
+        for _ in range(300):
+            data = bytearray(whole[: len(whole) if chance.random() < 0.5 else chance.integers(len(whole))])
+            for place in chance.integers(0, max(1, len(data)), chance.integers(0, 3)):
+                data[place : place + 1] = chance.bytes(1)
+            files.append(bytes(data))
+    fast = [answer(data) for data in files]
+    monkeypatch.setattr(decoding, "pyspng", None)
+    slow = [answer(data) for data in files]
+    differ = [(data, a, b) for data, a, b in zip(files, fast, slow, strict=True) if a != b]
+    assert not differ, (len(differ), len(files), differ[:2])
+    assert {type(one) for one in slow} == {bytes, str}
+    assert sum(isinstance(one, bytes) for one in fast) > 10
