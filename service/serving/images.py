@@ -6,7 +6,7 @@ A 28x28 picture with a dark background is taken as it is. Any other is treated a
 
 import base64
 import binascii
-from array import array
+import struct
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Literal
@@ -131,8 +131,8 @@ def _numbers(value: object, pointer: str) -> npt.NDArray[Any]:
     except (TypeError, ValueError, OverflowError):  # not all are whole numbers of 0..255
         pass
     try:
-        return np.frombuffer(array("d", chain.from_iterable(rows)))
-    except (TypeError, OverflowError):
+        return np.frombuffer(struct.pack(f"{PIXELS}d", *chain.from_iterable(rows)))
+    except (struct.error, OverflowError):
         raise InvalidImage("an image is 28 rows of 28 numbers, or 784 numbers, each 0 to 255", pointer) from None
 
 
