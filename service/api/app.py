@@ -89,7 +89,7 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         routers=(predict.router, inference.router, tfserving.router),
         handlers={kind: handler for kind, handler in app.exception_handlers.items() if kind is not Exception},
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_seconds=settings.body_seconds)
     _add_pages(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -7,7 +7,6 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -157,7 +156,7 @@ async def predict(request: Request) -> Response:
     steps: Steps | None = [] if query.explain else None
     pixels, found = await _pixels(ports, request, query.range, steps)
     if len(pixels) > MANY or (length.isdigit() and int(length) >= LARGE_BODY):
-        body = await run_in_threadpool(_answer, ports, names, chosen, pixels, found, steps)
+        body = await ports.turns.run(_answer, ports, names, chosen, pixels, found, steps)
     else:
         body = _answer(ports, names, chosen, pixels, found, steps)
     return Response(body, media_type="application/json")
@@ -173,7 +172,7 @@ async def _pixels(ports: Ports, request: Request, wanted: Range | None, steps: S
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         files = await _files(ports, request)
-        return await run_in_threadpool(_from_files, ports, files, steps), "0-255"
+        return await ports.turns.run(_from_files, ports, files, steps), "0-255"
     if kind not in {"application/json", *PICTURES}:
         raise UnsupportedMediaType(
             f"the body is {kind or 'of no Content-Type'}: send application/json, multipart/form-data, "
@@ -184,7 +183,7 @@ async def _pixels(ports: Ports, request: Request, wanted: Range | None, steps: S
     # A few bytes can hold a picture of many pixels; in JSON it would be a text beside the name of the one member.
     quick = body.count(b'"') <= 2 if kind == "application/json" else is_small(body)
     if len(body) >= LARGE_BODY or not quick:
-        return await run_in_threadpool(read, ports, body, wanted, steps)
+        return await ports.turns.run(read, ports, body, wanted, steps)
     return read(ports, body, wanted, steps)
 
 

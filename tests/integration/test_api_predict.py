@@ -3,6 +3,8 @@
 import base64
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -250,3 +252,25 @@ def test_a_blank_picture_is_told_that_there_is_no_ink_in_it(model_api: Api, side
     response = model_api.post("/predict", content=buffer.getvalue(), headers={"content-type": "image/png"})
     if (side, brightness) != (28, 90):  # a 28x28 picture with a dark background is used as it is
         assert "no ink" in problem(response, 422, "invalid-image")["detail"]
+
+
+def test_more_pictures_than_can_be_read_soon_are_refused_and_small_ones_are_not(
+    tmp_path: Path, tiny_onnx: bytes
+) -> None:
+    with serving(Settings(data_dir=tmp_path, max_waiting=0)) as api:
+        succeed(api.ports.database, api.ports.blobs, tiny_onnx)
+        large = io.BytesIO()
+        Image.fromarray(np.kron(np.eye(100, dtype=np.uint8) * 255, np.ones((60, 60), np.uint8))).save(large, "PNG")
+
+        def ask(_: int) -> httpx.Response:
+            return api.post("/predict", content=large.getvalue(), headers={"content-type": "image/png"})
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(ask, range(16)))
+            refused = [answer for answer in answers if answer.status_code == 503]
+            assert refused
+            assert all(answer.status_code == 200 for answer in answers if answer not in refused)
+        assert problem(refused[0], 503, "overloaded")["detail"].endswith("try again in a moment")
+        assert int(refused[0].headers["retry-after"]) > 0
+        assert api.post("/predict", json={"image": [1] * 784}).status_code == 200
+        assert ask(0).status_code == 200
