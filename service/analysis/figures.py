@@ -260,8 +260,10 @@ def sweep_gradient_norms(runs: Sequence[Run]) -> Figure:
 def accuracy_by_depth(points: Sequence[DepthPoint]) -> Figure:
     """Mean test accuracy by depth with its 95% interval, and every single run, a line for each activation."""
     title = "Test accuracy by depth"
-    if not any(point.accuracies for point in points):
-        return Figure(title=title, note="No experiment has succeeded yet.")
+    empty = sum(not point.accuracies for point in points)
+    points = [point for point in points if point.accuracies]
+    if not points:
+        return Figure(title=title, note="No experiment has succeeded.")
     depths = sorted({point.depth for point in points})
     step = min((below - above for above, below in pairwise(depths)), default=1)
     names = sorted({(point.activation, point.variant) for point in points}, key=_by_look)
@@ -277,7 +279,8 @@ def accuracy_by_depth(points: Sequence[DepthPoint]) -> Figure:
     return Figure(
         title=title,
         note=f"Mean and its 95% interval over {many} seed{'' if seeds == {1} else 's'}; small dots are single runs."
-        + (" No interval where there is one run only." if min(seeds) < 2 else ""),
+        + (" No interval where there is one run only." if min(seeds) < 2 else "")
+        + _without(empty),
         panels=(
             Lines(
                 x=Axis(
@@ -299,7 +302,8 @@ def seed_scatter(runs: Sequence[Run]) -> Figure:
     title = "Test accuracy of every seed"
     arms = _arms(run for run in runs if run.test_accuracy is not None)
     if not arms:
-        return Figure(title=title, note="No experiment has succeeded yet.")
+        return Figure(title=title, note="No experiment has succeeded.")
+    empty = len({(run.activation, run.variant, run.depth) for run in runs}) - len(arms)
     seeds = sorted({run.seed for _, group, _ in arms for run in group})
     series: list[Series] = []
     for row, (label, group, (colour, _, marker)) in enumerate(arms):
@@ -332,7 +336,7 @@ def seed_scatter(runs: Sequence[Run]) -> Figure:
         ]
     return Figure(
         title=title,
-        note="A dot is one run, the upright bar the arm's mean.",
+        note="A dot is one run, the upright bar the arm's mean." + _without(empty),
         panels=(
             Lines(
                 x=Axis(title=TEST_SHARE.replace("\n", " ")),
@@ -521,6 +525,10 @@ def _epoch_axis(x: Sequence[float]) -> Axis:
 
 def _layers(one: EpochMetrics) -> tuple[float, ...]:
     return tuple(float(layer) for layer in range(1, len(one.gradient_norms) + 1))
+
+
+def _without(arms: int) -> str:
+    return f" {arms} arm{' has' if arms == 1 else 's have'} no run that succeeded." if arms else ""
 
 
 def _missing(count: int) -> str:

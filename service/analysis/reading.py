@@ -10,7 +10,8 @@ def read(comparison: Comparison) -> str:
     """Say in one sentence which arm is better, by how much, whether chance explains it, and which runs are missing."""
     found = _found(comparison)
     if comparison.pending and comparison.finished:
-        found = f"so far, with {comparison.finished} of {_runs(comparison.total)} finished, {found}"
+        count = comparison.finished
+        found = f"so far, as {count} of {_runs(comparison.total)} {_has(count)} succeeded, {found}"
     sentence = "; ".join([found, *_missing(comparison)])
     return f"{sentence[0].upper()}{sentence[1:]}."
 
@@ -21,11 +22,11 @@ def _found(comparison: Comparison) -> str:
         return _nothing(comparison)
     best = arms[0]
     if len(arms) == 1:
-        other = (
-            "no other arm has a finished run to compare it with"
-            if len(comparison.arms) > 1
-            else "there is no other arm"
-        )
+        other = "there is no other arm"
+        if comparison.reference not in {None, best.label}:
+            other = f"no run of {comparison.reference} has succeeded"
+        elif len(comparison.arms) > 1:
+            other = "no other arm has a run that succeeded to compare it with"
         return f"over {_seeds(best.n)} {best.label} reads {_share(best.accuracy)} of the test images right, and {other}"
     pair = next((pair for pair in comparison.pairs if pair.first == best.label), None)
     if pair is None:
@@ -39,7 +40,7 @@ def _nothing(comparison: Comparison) -> str:
     if comparison.total == 0:
         return "there are no runs to compare"
     if comparison.pending:
-        return f"none of {_runs(comparison.total)} has finished, so there is nothing to compare yet"
+        return f"none of {_runs(comparison.total)} has succeeded, so there is nothing to compare yet"
     return f"none of {_runs(comparison.total)} succeeded, so there is nothing to compare"
 
 
@@ -127,6 +128,10 @@ def _runs(count: int) -> str:
 
 def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _has(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def _was(count: int) -> str:

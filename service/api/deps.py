@@ -1,5 +1,6 @@
 """What routes are given: the ports they work through, and the parts of a request that many of them read."""
 
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -20,6 +21,10 @@ __all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of", "prefers_csv", "refus
 
 FILTERS = frozenset({"status", "activation", "depth", "dataset", "tag"})
 """Query parameters that may be given many times."""
+
+
+QUALITY = re.compile(r"[01](\.\d{0,3})?")
+"""How much a client wants a media type (RFC 9110, 12.4.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +58,13 @@ async def _experiment_id(
 
 def prefers_csv(request: Request) -> bool:
     """Whether the client would rather have CSV than JSON."""
-    kinds = [kind.split(";")[0].strip() for kind in request.headers.get("accept", "").lower().split(",")]
-    first = next((kind for kind in kinds if kind in {"text/csv", "application/json"}), None)
-    return first == "text/csv"
+    weights: dict[str, float] = {}
+    for one in request.headers.get("accept", "").lower().split(","):
+        kind, *parameters = (part.strip() for part in one.split(";"))
+        quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        weights.setdefault(kind, float(quality) if QUALITY.fullmatch(quality) else 1)
+    csv, json = weights.get("text/csv", 0), weights.get("application/json", 0)
+    return csv > json or (csv == json > 0 and list(weights).index("text/csv") < list(weights).index("application/json"))
 
 
 async def refuse_repeats(request: Request) -> None:

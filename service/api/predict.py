@@ -27,6 +27,8 @@ __all__ = ["router"]
 router = APIRouter(tags=["predictions"], route_class=DirectRoute)
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff", "application/octet-stream")
+MISSPELT = "image/jpg"
+"""As many tools say for image/jpeg."""
 
 ROW = [0] * 28
 STROKE = [0] * 13 + [255, 255] + [0] * 13
@@ -173,7 +175,7 @@ async def _pixels(ports: Ports, request: Request, wanted: Range | None, steps: S
     if kind == "multipart/form-data":
         files = await _files(ports, request)
         return await ports.turns.run(_from_files, ports, files, steps), "0-255"
-    if kind not in {"application/json", *PICTURES}:
+    if kind not in {"application/json", MISSPELT, *PICTURES}:
         raise UnsupportedMediaType(
             f"the body is {kind or 'of no Content-Type'}: send application/json, multipart/form-data, "
             "image/png, image/jpeg, image/webp, image/bmp, image/gif or image/tiff"

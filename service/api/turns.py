@@ -30,7 +30,7 @@ class Turns:
             Overloaded: too many wait already.
         """
         if self._here >= self._most:
-            raise Overloaded(f"{self._here} predictions of pictures or many images wait already: try again in a moment")
+            raise Overloaded("too many pictures or large batches are being read already: try again in a moment")
         self._here += 1
         try:
             return await to_thread.run_sync(call, *args, limiter=self._limiter)

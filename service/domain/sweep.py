@@ -320,7 +320,7 @@ class SweepSpec(_Strict):
     def _label(self, values: Mapping[str, Value]) -> str:
         shown = values or {field: self.base[field] for field in REQUIRED}
         return ", ".join(
-            value if isinstance(value, str) else f"{field.replace('_', ' ')} {value:.12g}"
+            value if isinstance(value, str) else f"{field.replace('_', ' ')} {_digits(value)}"
             for field, value in shown.items()
         )
 
@@ -329,6 +329,12 @@ class SweepSpec(_Strict):
             return f"/base/{field}"
         values = self.grid[field]
         return f"/grid/{field}/{values.index(max(values)) if isinstance(values, list) else 'stop'}"
+
+
+def _digits(value: float) -> str:
+    """As few as tell it from its neighbours, and as people write it where twelve do."""
+    short = f"{value:.12g}"
+    return short if float(short) == value else repr(value)
 
 
 def _values(field: str, given: list[Value] | dict[str, Any]) -> Sequence[Value]:

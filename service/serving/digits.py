@@ -21,6 +21,7 @@ from service.serving.paper import (
     reduced,
     resized,
     spread,
+    without_frame,
     without_lines,
 )
 from service.serving.strokes import BOX, FINE, main_parts, redrawn, sharpened, split, stroke_mask
@@ -52,6 +53,7 @@ def as_mnist(grey: Grey, steps: list[str]) -> Floats:
     Raises:
         InvalidImage: there is no ink in it.
     """
+    grey = without_frame(grey, steps)
     factor = -(-max(grey.shape) // WORK)
     small = _shrunk(grey, factor)
     dark = is_dark(small)
@@ -79,7 +81,7 @@ def as_mnist(grey: Grey, steps: list[str]) -> Floats:
 
 def blank() -> InvalidImage:
     """The error for a picture without ink."""
-    return InvalidImage("there is no ink in the picture: it is all of one colour")
+    return InvalidImage("there is no ink in the picture: nothing stands out from the paper")
 
 
 def _shrunk(grey: Grey, factor: int) -> Floats:

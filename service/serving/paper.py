@@ -14,7 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["Paper", "blurred", "find_paper", "is_dark", "noise_of", "reduced", "resized", "spread", "without_lines"]
+from service.serving.decoding import Grey
+
+__all__ = [
+    "Paper",
+    "blurred",
+    "find_paper",
+    "is_dark",
+    "noise_of",
+    "reduced",
+    "resized",
+    "spread",
+    "without_frame",
+    "without_lines",
+]
 
 Floats = npt.NDArray[np.float32]
 """float32 (height, width) of 0..255."""
@@ -27,6 +40,8 @@ NEAR = 12
 """Grey levels around the border's median that count as the same paper."""
 FAINT = 0.12
 """Share of the darkest ink from which a line is one."""
+LEAST = 16
+"""Pixels of a side from which noise can be told from strokes."""
 EVEN = 16
 """Most grey levels between the lightest and the darkest paper where light is even."""
 
@@ -93,6 +108,24 @@ def find_paper(grey: Floats) -> Paper:
     return Paper(level=level, uneven=None if np.ptp(found) < EVEN else found)
 
 
+def without_frame(grey: Grey, steps: list[str]) -> Grey:
+    """Cropped by a thin frame along the picture's edge, as around a screenshot of a canvas: by its colour the picture
+    would be taken for its negative.
+    """
+    outer = _ring(grey, 0)
+    level = float(np.median(outer))
+    if (np.abs(outer.astype(np.float32) - level) > NEAR).mean() > 0.02:
+        return grey
+    for width in range(1, min(grey.shape) // 32 + 1):
+        inner = _ring(grey, width).astype(np.float32)
+        within = float(np.median(inner))
+        if abs(within - level) > 64 and (np.abs(inner - within) <= NEAR).mean() > 0.8:
+            if "frame_cropped" not in steps:
+                steps.append("frame_cropped")
+            return without_frame(grey[width:-width, width:-width], steps)  # a line has two edges
+    return grey
+
+
 def without_lines(ink: Floats) -> Floats:
     """Ruled and squared paper's lines taken away: thin ink that runs from one edge of the picture to the other. The
     array itself is returned where there are fewer than two such lines; one alone may be a digit's own stroke.
@@ -133,7 +166,7 @@ def noise_of(grey: Floats) -> float:
     """The noise's standard deviation, in grey levels (Immerkaer, *Fast Noise Variance Estimation*, 1996; with the
     median, so that edges do not count).
     """
-    if min(grey.shape) < 5:
+    if min(grey.shape) < LEAST:
         return 0.0
     rows = grey[:-2] - 2 * grey[1:-1] + grey[2:]
     return float(np.median(np.abs(rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]))) / 0.6745 / 6
@@ -183,8 +216,15 @@ def _opened(grey: Floats, radius: int, axis: int) -> Floats:
     return _highest(-_highest(-grey, radius, axis), radius, axis)
 
 
+def _ring(grey: Grey, place: int) -> Grey:
+    """The pixels that are so far from the edge."""
+    last = -1 - place
+    inner = np.s_[place : last + 1 or None]
+    return np.concatenate([grey[place, inner], grey[last, inner], grey[inner, place], grey[inner, last]])
+
+
 def _border(grey: Floats) -> tuple[float, float]:
     """The median of the border, and the share of the border that is near it."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    border = _ring(grey, 0)
     level = float(np.median(border))
     return level, float((np.abs(border - level) <= NEAR).mean())

@@ -1,5 +1,7 @@
 """A digit's strokes: which pixels are its, how wide they are, and the same digit drawn with strokes as MNIST's are."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,7 +56,9 @@ def split(ink: Floats) -> float:
 
 
 def main_parts(mask: Mask) -> Mask:
-    """Without specks, and without what reaches in from outside while the digit lies whole in the picture."""
+    """Without specks, without a box around the digit, and without what reaches in from outside while the digit lies
+    whole in the picture.
+    """
     from scipy import ndimage  # late, as in paper.py
 
     labels, count = ndimage.label(mask)
@@ -65,11 +69,26 @@ def main_parts(mask: Mask) -> Mask:
     outside = np.zeros(count + 1, dtype=bool)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         outside[edge] = True
+    for label, box in enumerate(ndimage.find_objects(labels), 1):
+        if sizes[label] >= PART * sizes.max() and _is_frame(labels[box], label):
+            sizes[label] = 0
     inside = np.where(outside, 0, sizes)
     if inside.max() >= 0.1 * sizes.max():
         sizes = inside
     kept: Mask = (sizes >= PART * sizes.max()) & (sizes > 0)
     return kept[labels]
+
+
+def _is_frame(labels: npt.NDArray[np.integer[Any]], label: int) -> bool:
+    """Whether a part is a box drawn around something else: ink along all four sides, and none of its own within."""
+    height, width = labels.shape
+    thick = max(1, min(height, width) // 12)
+    if min(height, width) < 6 * thick:
+        return False
+    own = labels == label
+    sides = (own[:thick].any(axis=0), own[-thick:].any(axis=0), own[:, :thick].any(axis=1), own[:, -thick:].any(axis=1))
+    within = labels[2 * thick : -2 * thick, 2 * thick : -2 * thick]
+    return all(side.mean() > 0.9 for side in sides) and not (within == label).any() and bool(within.any())
 
 
 def redrawn(mask: Mask) -> tuple[Floats, bool]:

@@ -261,7 +261,7 @@ def test_no_finished_run_leaves_every_number_null() -> None:
     assert found.arms[0].accuracy == spread([])
     assert {arm.rank for arm in found.arms} == {None}
     assert found.arms[0].note == "no run has succeeded"
-    assert found.reading == "None of 2 runs has finished, so there is nothing to compare yet."
+    assert found.reading == "None of 2 runs has succeeded, so there is nothing to compare yet."
 
 
 def test_only_failures_say_so() -> None:
@@ -321,7 +321,7 @@ def test_partial_results_are_marked() -> None:
     assert not found.complete
     assert (found.total, found.finished, found.pending) == (15, 13, 2)
     assert the_pair(found).n == 5
-    assert found.reading.startswith("So far, with 13 of 15 runs finished, over 5 seeds relu")
+    assert found.reading.startswith("So far, as 13 of 15 runs have succeeded, over 5 seeds relu")
     assert {row["complete"] for row in to_rows(found)} == {"false"}
 
 

@@ -41,6 +41,16 @@ def shadow() -> Floats:
     return paper
 
 
+def boxed(grey: npt.NDArray[np.uint8], inset: int, width: int, level: int = 60) -> npt.NDArray[np.uint8]:
+    """In a form's box, or in a screenshot's frame."""
+    found = grey.copy()
+    outer, inner = (np.zeros(grey.shape, dtype=bool) for _ in range(2))
+    outer[inset : grey.shape[0] - inset, inset : grey.shape[1] - inset] = True
+    inner[inset + width : grey.shape[0] - inset - width, inset + width : grey.shape[1] - inset - width] = True
+    found[outer & ~inner] = level
+    return found
+
+
 def ruled() -> Floats:
     paper = np.full(SIZE[::-1], 235, dtype=np.float32)
     for row in range(20, SIZE[1], 40):
@@ -74,6 +84,10 @@ PICTURES: dict[str, tuple[npt.NDArray[np.uint8], list[str]]] = {
     "squared": (photo(drawn(), np.minimum(ruled(), 235)), ["inverted", "lines_removed"]),
     "specks": (photo(speckled(drawn())), ["inverted", "specks_removed"]),
     "a table": (photo(table(drawn())), ["inverted", "light_evened"]),
+    "in a frame": (boxed(photo(drawn()), 0, 2), ["frame_cropped", "inverted"]),
+    "in a light frame": (boxed(255 - photo(drawn()), 0, 3, 255), ["frame_cropped"]),
+    "in a box": (boxed(photo(drawn()), 20, 3), ["inverted"]),
+    "in a box at the edge": (boxed(photo(drawn()), 3, 2), ["frame_cropped", "inverted"]),
     "thin": (photo(drawn(5)), ["inverted"]),
     "thick": (photo(drawn(28)), ["inverted"]),
 }

@@ -147,7 +147,7 @@ def test_an_svg_holds_its_title_as_text(figure: Figure) -> None:
 @pytest.mark.parametrize("figure", EMPTY.values(), ids=EMPTY)
 def test_nothing_to_draw_is_said(figure: Figure) -> None:
     assert figure.panels == ()
-    assert re.search(r"No (epoch has ended|image was read|experiment has succeeded) yet\.", figure.note)
+    assert re.search(r"No (epoch has ended yet|image was read yet|experiment has succeeded)\.", figure.note)
     made = plotly_json.plotly(figure)
     assert made["data"] == []
     assert figure.note in made["layout"]["title"]["text"]

@@ -128,6 +128,22 @@ def test_black_ink_on_transparency_is_ink_on_paper(kind: str) -> None:
     np.testing.assert_array_equal(read(data), read(png(ink)))
 
 
+def test_dark_ink_on_dim_paper_is_turned_also_at_28x28() -> None:
+    dim = np.where(seven() > 0, 10, 120).astype(np.uint8)
+    dim = np.pad(dim, (28 - len(dim)) // 2, constant_values=120) if len(dim) < 28 else dim
+    done: images.Steps = []
+    found = images.from_bytes(png(dim), max_pixels=MAX_PIXELS, steps=done).reshape(28, 28)
+    assert "inverted" in done[0]
+    assert found[0].max() == 0
+
+
+@pytest.mark.parametrize("side", [6, 8, 12])
+def test_a_tiny_digit_is_no_noise(side: int, mnist: datasets.Arrays) -> None:
+    for digit in mnist.x_test[:50]:
+        small = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BOX))
+        assert read(png(small)).max() > 0
+
+
 def test_white_ink_on_transparency_is_taken_as_it_is() -> None:
     white = Image.fromarray(np.full((28, 28), 255, dtype=np.uint8))
     picture = Image.merge("LA", (white, Image.fromarray(seven())))
