@@ -203,13 +203,16 @@ def figure(
 
     Example: epochd figure 01a20f00-0000-7000-8000-000000000000 learning-curves -o curves.svg
     """
-    from service.client import Client
+    from service.client import Client, NotFound
 
-    kind = output.suffix.removeprefix(".").lower()
+    kind: Any = output.suffix.removeprefix(".").lower()
     if kind not in {"svg", "png", "html", "json"}:
         _fail(f"{output} ends in none of .svg, .png, .html and .json")
     with Client(url) as api:
-        drawn = api.figure(of, name, kind=kind, width=width)
+        try:
+            drawn = api.get_experiment(of).draw(name, kind=kind, width=width)
+        except NotFound:
+            drawn = api.get_sweep(of).draw(name, kind=kind, width=width)
     try:
         output.write_bytes(drawn)
     except OSError as error:
