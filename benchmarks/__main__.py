@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks import load, predicting, serving, starting, sweeping, training
+from benchmarks import cold, load, predicting, serving, starting, sweeping, training
 from benchmarks.options import Options
 from benchmarks.report import Measured, machine, markdown, show, versions
 
@@ -16,6 +16,7 @@ ALL: Mapping[str, Callable[[Options], Iterator[Measured]]] = {
     "training": training.measure,
     "sweeping": sweeping.measure,
     "predicting": predicting.measure,
+    "cold": cold.measure,
     "serving": serving.measure,
 }
 

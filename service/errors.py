@@ -187,6 +187,10 @@ class Unavailable(EpochdError):
     """Something the service needs is away for now."""
 
 
+class Overloaded(Unavailable):
+    """There is more to do than can be done soon."""
+
+
 class SchemaOutOfDate(Unavailable):
     """The database's schema is not the one this version needs."""
 

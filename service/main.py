@@ -19,12 +19,13 @@ from fastapi import FastAPI
 from service import datasets
 from service.api.app import create_app
 from service.api.deps import Ports
+from service.api.turns import Turns
 from service.domain.experiment import DATASETS
 from service.engines.base import Engine
 from service.engines.local import LocalEngine
 from service.errors import EpochdError
 from service.serving.predictor import Predictor
-from service.settings import Settings
+from service.settings import Settings, cores
 from service.store import schema
 from service.store.blobs import Blobs
 from service.store.session import Database
@@ -35,6 +36,7 @@ __all__ = ["StartError", "create", "open_database", "open_ports", "serve", "work
 log = logging.getLogger("epochd")
 
 GRACEFUL_SECONDS = 3
+MOST_FILES = 65_536
 RESTART_SECONDS = 0.5
 STEADY_SECONDS = 30.0
 """A process that ran for so long is started again at once; one that ends sooner, after ever longer waits up to this."""
@@ -75,7 +77,8 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         schema.initialise(database)
         blobs = Blobs(settings.resolved_blob_url)
         predictor = Predictor(load=blobs.get, capacity=settings.model_cache)
-        yield Ports(settings=settings, database=database, blobs=blobs, predictor=predictor)
+        turns = Turns(at_once=cores(), waiting=settings.max_waiting)
+        yield Ports(settings=settings, database=database, blobs=blobs, predictor=predictor, turns=turns)
 
 
 def serve(
@@ -97,8 +100,13 @@ def serve(
     _require_datasets(settings)
     with open_ports(settings):  # what cannot be opened is told now, in one line
         app = create(settings)
+    _allow_many_files()
     config = uvicorn.Config(
-        app, log_config=None, timeout_graceful_shutdown=GRACEFUL_SECONDS, log_level=settings.log_level
+        app,
+        log_config=None,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        log_level=settings.log_level,
+        limit_concurrency=settings.max_connections,
     )
     server = _Server(config, app, announce)
     if of_parent:
@@ -217,6 +225,17 @@ class _Server(uvicorn.Server):
         if ports is not None:
             ports.stopping.set()
         super().handle_exit(sig, frame)
+
+
+def _allow_many_files() -> None:
+    """Each connection is a file, and many systems allow 1,024 until a process asks for more."""
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft < wanted and soft != resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

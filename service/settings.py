@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "cores"]
 
 
-def _default_slots() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores)
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """The same for Fashion-MNIST."""
     engine: Literal["local"] = "local"
     """Where training runs: `local` is warm processes on the worker's machine."""
-    slots: int = Field(default_factory=_default_slots, ge=1, le=64)
+    slots: int = Field(default_factory=lambda: min(4, cores()), ge=1, le=64)
     """Experiments a worker trains at once, each on one core. Default: the number of cores, at most 4."""
     max_stack: int = Field(default=16, ge=1, le=256)
     """Most experiments that a trainer trains as one, when they differ only by their seed. 1 trains each alone."""
@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     """Largest picture that is decoded, in pixels."""
     max_images: int = Field(default=1000, ge=1)
     """Most images in one prediction request."""
+    max_waiting: int = Field(default=64, ge=0)
+    """Most predictions of pictures or many images that wait for a core. More are refused with 503 at once."""
+    max_connections: int = Field(default=1000, ge=1)
+    """Most connections of an API process. Requests on more of them are refused with 503 at once."""
+    body_seconds: float = Field(default=30.0, gt=0)
+    """How long a client may take to send a request's body before it is refused with 408."""
     model_cache: int = Field(default=64, ge=1)
     """Models kept ready for predictions; the least recently used goes first."""
     idempotency_hours: float = Field(default=24.0, gt=0)

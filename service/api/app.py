@@ -27,6 +27,7 @@ from service.api import (
     tfserving,
 )
 from service.api.deps import Ports
+from service.api.direct import DirectRoutes
 from service.api.head import HeadAsGet
 from service.api.limits import BodyLimit
 from service.settings import Settings
@@ -79,12 +80,16 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         docs_url=None,
         redoc_url=None,
     )
-    # What is asked most comes first: routes are tried in their order.
     for module in (predict, inference, tfserving, experiments, events, sweeps, comparison, figures, models, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        DirectRoutes,
+        routers=(predict.router, inference.router, tfserving.router),
+        handlers={kind: handler for kind, handler in app.exception_handlers.items() if kind is not Exception},
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_seconds=settings.body_seconds)
     _add_pages(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 
+from service.api.turns import Turns
 from service.errors import ExperimentNotFound
 from service.serving.predictor import Predictor
 from service.settings import Settings
@@ -29,6 +30,8 @@ class Ports:
     database: Database
     blobs: Blobs
     predictor: Predictor
+    turns: Turns
+    """Where predictions run that take long."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server begins to stop: open event streams end then."""
 

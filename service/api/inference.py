@@ -8,7 +8,6 @@ from typing import Any, Literal
 from fastapi import APIRouter, Header, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from service.api.deps import Ports, PortsOf, ports_of
@@ -209,10 +208,10 @@ async def infer(request: Request) -> Response:
     body = await read_body(request, ports.settings.max_body_bytes)
     header_length = _header_length(request)
     if len(body) >= LARGE_BODY:
-        return await run_in_threadpool(_infer, ports, model, name, body, header_length)
+        return await ports.turns.run(_infer, ports, model, name, body, header_length)
     inference = tensors.decode(body, header_length, max_images=ports.settings.max_images)
     if len(inference.pixels) > MANY:
-        return await run_in_threadpool(_answer, ports, model, name, inference)
+        return await ports.turns.run(_answer, ports, model, name, inference)
     return _answer(ports, model, name, inference)
 
 

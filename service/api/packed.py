@@ -2,10 +2,10 @@
 
 import zlib
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from service.api.deps import ports_of
 from service.errors import InvalidInput, UnsupportedMediaType
 
 __all__ = ["read_body"]
@@ -27,7 +27,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         return body
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
         raise UnsupportedMediaType("a compressed body is read if its Content-Encoding is gzip or deflate")
-    return await run_in_threadpool(_unpacked, body, max_bytes)
+    return await ports_of(request).turns.run(_unpacked, body, max_bytes)
 
 
 def _unpacked(body: bytes, max_bytes: int) -> bytes:

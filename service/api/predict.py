@@ -7,7 +7,6 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -18,7 +17,8 @@ from service.api.servables import ALIAS, LARGE_BODY, MANY, servable
 from service.datasets import LABELS
 from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
 from service.serving import images
-from service.serving.images import Pixels, Range
+from service.serving.decoding import is_small
+from service.serving.images import Pixels, Range, Steps
 from service.serving.predictor import Servable
 from service.store import models
 
@@ -26,7 +26,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["predictions"], route_class=DirectRoute)
 
-PICTURES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff", "application/octet-stream")
 
 ROW = [0] * 28
 STROKE = [0] * 13 + [255, 255] + [0] * 13
@@ -58,7 +58,7 @@ BODY: dict[str, Any] = {
                 "required": ["image"],
             }
         },
-        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES[:3]},
+        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURES[:-1]},
     },
 }
 
@@ -71,6 +71,9 @@ class Prediction(BaseModel):
     confidence: float = Field(description="Its probability.")
     probabilities: list[float] = Field(description="Of each class, 0 to 9.")
     pixels: list[list[int]] | None = Field(default=None, description="28x28 as the network saw it; by `explain=true`.")
+    steps: list[str] | None = Field(
+        default=None, description="What was done to the picture, in order; nothing to numbers. By `explain=true`."
+    )
 
 
 class PredictionAnswer(BaseModel):
@@ -107,7 +110,9 @@ class PredictQuery(BaseModel):
         "each answers, under `answers`.",
     )
     experiment_id: UUID | None = Field(default=None, description="A succeeded experiment, instead of an alias.")
-    explain: bool = Field(default=False, description="Give the 28x28 pixels that the network saw.")
+    explain: bool = Field(
+        default=False, description="Give the 28x28 pixels that the network saw, and how the picture came to be them."
+    )
     range: Literal["0-255", "0-1"] | None = Field(
         default=None, description="What numbers mean. Default: numbers that never exceed 1 are 0..1, others 0..255."
     )
@@ -139,19 +144,21 @@ async def predict(request: Request) -> Response:
     several at once, to compare them (`model=a,b,c`).
 
     Send numbers or base64 as JSON, files as `multipart/form-data` (field `image`, repeatable), or a picture as the
-    body itself. A 28x28 picture with a dark background is used as it is; any other is cropped to its ink, fitted
-    and centred as MNIST's digits were, light background inverted.
+    body itself (PNG, JPEG, WebP, BMP, TIFF, or a GIF's first frame). A 28x28 picture with a dark background is used as
+    it is; in any other the digit is found, also on unevenly lit or lined paper, and drawn, fitted and centred as
+    MNIST's digits were. `explain=true` shows the result and the steps. A picture without ink is a 422.
     """
     ports = ports_of(request)
     query = await read_query(request, PredictQuery, USUAL)
     names = _names(query)
     chosen = [await servable(ports, name) for name in names]
     length = request.headers.get("content-length", "")
-    pixels, found = await _pixels(ports, request, query.range)
+    steps: Steps | None = [] if query.explain else None
+    pixels, found = await _pixels(ports, request, query.range, steps)
     if len(pixels) > MANY or (length.isdigit() and int(length) >= LARGE_BODY):
-        body = await run_in_threadpool(_answer, ports, names, chosen, pixels, found, query.explain)
+        body = await ports.turns.run(_answer, ports, names, chosen, pixels, found, steps)
     else:
-        body = _answer(ports, names, chosen, pixels, found, query.explain)
+        body = _answer(ports, names, chosen, pixels, found, steps)
     return Response(body, media_type="application/json")
 
 
@@ -161,21 +168,23 @@ def _names(query: PredictQuery) -> list[str]:
     return query.model.split(",") if query.model is not None else [models.BEST]
 
 
-async def _pixels(ports: Ports, request: Request, wanted: Range | None) -> tuple[Pixels, Range]:
+async def _pixels(ports: Ports, request: Request, wanted: Range | None, steps: Steps | None) -> tuple[Pixels, Range]:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         files = await _files(ports, request)
-        return await run_in_threadpool(_from_files, ports, files), "0-255"
+        return await ports.turns.run(_from_files, ports, files, steps), "0-255"
     if kind not in {"application/json", *PICTURES}:
         raise UnsupportedMediaType(
-            f"the body is {kind or 'of no Content-Type'}: send application/json, multipart/form-data, image/png, "
-            "image/jpeg or image/webp"
+            f"the body is {kind or 'of no Content-Type'}: send application/json, multipart/form-data, "
+            "image/png, image/jpeg, image/webp, image/bmp, image/gif or image/tiff"
         )
     body = await request.body()
     read = _from_json if kind == "application/json" else _from_picture
-    if len(body) >= LARGE_BODY:
-        return await run_in_threadpool(read, ports, body, wanted)
-    return read(ports, body, wanted)
+    # A few bytes can hold a picture of many pixels; in JSON it would be a text beside the name of the one member.
+    quick = body.count(b'"') <= 2 if kind == "application/json" else is_small(body)
+    if len(body) >= LARGE_BODY or not quick:
+        return await ports.turns.run(read, ports, body, wanted, steps)
+    return read(ports, body, wanted, steps)
 
 
 async def _files(ports: Ports, request: Request) -> list[bytes]:
@@ -195,49 +204,53 @@ async def _files(ports: Ports, request: Request) -> list[bytes]:
         raise
 
 
-def _from_files(ports: Ports, files: list[bytes]) -> Pixels:
-    return np.concatenate(
-        [_placed(data, ports.settings.max_image_pixels, f"/image/{i}") for i, data in enumerate(files)]
-    )
+def _from_files(ports: Ports, files: list[bytes], steps: Steps | None) -> Pixels:
+    limit = ports.settings.max_image_pixels
+    return np.concatenate([_placed(data, limit, f"/image/{i}", steps) for i, data in enumerate(files)])
 
 
-def _placed(data: bytes, max_pixels: int, pointer: str) -> Pixels:
+def _placed(data: bytes, max_pixels: int, pointer: str, steps: Steps | None) -> Pixels:
     try:
-        return images.from_bytes(data, max_pixels=max_pixels)
+        return images.from_bytes(data, max_pixels=max_pixels, steps=steps)
     except InvalidImage as error:
         raise InvalidImage(str(error), pointer) from None
 
 
-def _from_picture(ports: Ports, body: bytes, _wanted: Range | None) -> tuple[Pixels, Range]:
-    return images.from_bytes(body, max_pixels=ports.settings.max_image_pixels), "0-255"
+def _from_picture(ports: Ports, body: bytes, _wanted: Range | None, steps: Steps | None) -> tuple[Pixels, Range]:
+    return images.from_bytes(body, max_pixels=ports.settings.max_image_pixels, steps=steps), "0-255"
 
 
-def _from_json(ports: Ports, body: bytes, wanted: Range | None) -> tuple[Pixels, Range]:
+def _from_json(ports: Ports, body: bytes, wanted: Range | None, steps: Steps | None) -> tuple[Pixels, Range]:
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the body is no valid JSON: {error}") from None
     if not isinstance(values, dict) or len(values) != 1 or not values.keys() <= {"image", "images"}:
         raise InvalidInput('the body is {"image": ...} or {"images": [...]}, and nothing else')
-    read = _one(ports, values["image"], wanted) if "image" in values else _many(ports, values["images"], wanted)
-    if (b"true" in body or b"false" in body) and _holds_bool(list(values.values())):  # the first look costs nothing
-        raise InvalidImage("an image is made of numbers, not of true and false", f"/{next(iter(values))}")
+    name, value = next(iter(values.items()))
+    read = (_one if name == "image" else _many)(ports, value, wanted, steps)
+    # Neither letter is in numbers: to look for one costs nothing, for the words as much as the network.
+    if (b"u" in body or b"l" in body) and _holds_bool(list(values.values())):  # the u of true, the l of false
+        raise InvalidImage("an image is made of numbers, not of true and false", f"/{name}")
     return read
 
 
-def _one(ports: Ports, value: object, wanted: Range | None) -> tuple[Pixels, Range]:
+def _one(ports: Ports, value: object, wanted: Range | None, steps: Steps | None) -> tuple[Pixels, Range]:
     if isinstance(value, str):
         limit = ports.settings.max_image_pixels
-        return images.from_base64(value, max_pixels=limit, pointer="/image"), "0-255"
+        return images.from_base64(value, max_pixels=limit, pointer="/image", steps=steps), "0-255"
+    if steps is not None:
+        steps.append([])
     return images.from_numbers(value, wanted=wanted, pointer="/image")
 
 
-def _many(ports: Ports, values: object, wanted: Range | None) -> tuple[Pixels, Range]:
+def _many(ports: Ports, values: object, wanted: Range | None, steps: Steps | None) -> tuple[Pixels, Range]:
     if not isinstance(values, list) or not values:
         raise InvalidInput("images is a list of at least one image", "/images")
     if len(values) > ports.settings.max_images:
         raise TooLarge(f"{len(values)} images are too many for one request: at most {ports.settings.max_images}")
-    return images.from_many(values, max_pixels=ports.settings.max_image_pixels, wanted=wanted, pointer="/images")
+    limit = ports.settings.max_image_pixels
+    return images.from_many(values, max_pixels=limit, wanted=wanted, pointer="/images", steps=steps)
 
 
 def _holds_bool(value: object) -> bool:
@@ -246,18 +259,18 @@ def _holds_bool(value: object) -> bool:
 
 
 def _answer(
-    ports: Ports, names: list[str], chosen: list[Servable], pixels: Pixels, found: Range, explain: bool
+    ports: Ports, names: list[str], chosen: list[Servable], pixels: Pixels, found: Range, steps: Steps | None
 ) -> bytes:
     answer: dict[str, Any]
     if len(chosen) == 1:
-        predictions = _predictions(ports, chosen[0], pixels, explain)
+        predictions = _predictions(ports, chosen[0], pixels, steps)
         answer = {"experiment_id": chosen[0].experiment_id, "range": found, "predictions": predictions}
     else:
         answers = [
             {
                 "model": name,
                 "experiment_id": model.experiment_id,
-                "predictions": _predictions(ports, model, pixels, explain),
+                "predictions": _predictions(ports, model, pixels, steps),
             }
             for name, model in zip(names, chosen, strict=True)
         ]
@@ -265,7 +278,7 @@ def _answer(
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _predictions(ports: Ports, model: Servable, pixels: Pixels, explain: bool) -> list[dict[str, Any]]:
+def _predictions(ports: Ports, model: Servable, pixels: Pixels, steps: Steps | None) -> list[dict[str, Any]]:
     probabilities = ports.predictor.probabilities(model, pixels)
     digits = probabilities.argmax(axis=1)
     labels = LABELS[model.dataset]
@@ -278,8 +291,8 @@ def _predictions(ports: Ports, model: Servable, pixels: Pixels, explain: bool) -
         }
         for row, digit in enumerate(digits.tolist())
     ]
-    if explain:
+    if steps is not None:
         seen = np.rint(pixels).astype(np.int64).reshape(-1, 28, 28)
-        for prediction, grid in zip(predictions, seen, strict=True):
-            prediction["pixels"] = grid
+        for prediction, grid, done in zip(predictions, seen, steps, strict=True):
+            prediction["pixels"], prediction["steps"] = grid, done
     return predictions

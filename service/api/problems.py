@@ -49,7 +49,7 @@ UNREADABLE: tuple[tuple[type[BaseException], str], ...] = (
     (ValueError, "a number in it has too many digits"),
 )
 # Names of what the framework itself refuses. `HTTPStatus.phrase` is no name: it differs between versions of Python.
-NAMES = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 416: "range-not-satisfiable"}
+NAMES = {404: "not-found", 405: "method-not-allowed", 408: "too-slow", 413: "too-large", 416: "range-not-satisfiable"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 DESCRIPTIONS = {
@@ -62,7 +62,7 @@ DESCRIPTIONS = {
     422: "The request cannot be meant: `errors` says where and why.",
     429: "Too many experiments wait; try again after `Retry-After`.",
     501: "This service has not installed what that needs.",
-    503: "Something the service needs is away; try again after `Retry-After`.",
+    503: "Something the service needs is away, or it has too much to do; try again after `Retry-After`.",
 }
 
 

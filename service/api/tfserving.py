@@ -7,7 +7,6 @@ import numpy.typing as npt
 import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from service.api.deps import Ports, PortsOf, ports_of
@@ -131,10 +130,10 @@ async def predict(request: Request) -> Response:
     model = await servable(ports, request.path_params["model"], request.path_params.get("version"))
     body = await read_body(request, ports.settings.max_body_bytes)
     if len(body) >= LARGE_BODY:
-        return await run_in_threadpool(_predict, ports, model, body, query.range)
+        return await ports.turns.run(_predict, ports, model, body, query.range)
     word, pixels = _decode(ports, body, query.range)
     if len(pixels) > MANY:
-        return await run_in_threadpool(_answer, ports, model, word, pixels)
+        return await ports.turns.run(_answer, ports, model, word, pixels)
     return _answer(ports, model, word, pixels)
 
 

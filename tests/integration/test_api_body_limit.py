@@ -1,4 +1,4 @@
-"""Bodies that are too large: the answer is 413, the client can read it, and the server holds no more than the limit."""
+"""Bodies too large or too slow: the client can read the answer, and the server holds no more than the limit."""
 
 import contextlib
 import json
@@ -132,6 +132,21 @@ def test_a_body_without_end_is_given_up(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection.sendall(b"1000\r\n" + b" " * 0x1000 + b"\r\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"image": '], ids=["nothing", "a part"])
+@pytest.mark.parametrize("path", [b"/experiments", b"/predict"])
+def test_a_body_that_does_not_come_is_not_waited_for(
+    tmp_path: Path, tiny_onnx: bytes, path: bytes, sent: bytes
+) -> None:
+    with serving(Settings(data_dir=tmp_path, body_seconds=0.1)) as api:
+        succeed(api.ports.database, api.ports.blobs, tiny_onnx)
+        head = b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        status, headers, body = answer_to(api, b"POST " + path + head + sent)
+        assert status.startswith(b"HTTP/1.1 408")
+        assert headers["connection"] == "close"
+        assert json.loads(body)["type"] == "urn:epochd:problem:too-slow"
+        assert api.get("/health/live").status_code == 200
 
 
 @pytest.fixture(scope="module")

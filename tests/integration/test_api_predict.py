@@ -3,6 +3,8 @@
 import base64
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -94,9 +96,19 @@ def test_images_may_be_numbers_or_base64(
 
 @pytest.mark.parametrize(
     "media_type",
-    ["image/png", "image/jpeg", "image/webp", "IMAGE/PNG", "image/png; charset=binary", "Image/Png ;x=y"],
+    [
+        "image/png",
+        "image/jpeg",
+        "image/webp",
+        "image/bmp",
+        "image/gif",
+        "image/tiff",
+        "IMAGE/PNG",
+        "image/png; charset=binary",
+        "Image/Png ;x=y",
+    ],
 )
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_a_picture_may_be_the_body_itself(model_api: Api, expected: dict[str, Any], media_type: str, kind: str) -> None:
     response = model_api.post("/predict", content=picture(kind), headers={"content-type": media_type})
     assert answer(response)["predictions"] == [expected]
@@ -176,18 +188,18 @@ def test_json_that_holds_no_image_is_refused_where_it_is_wrong(model_api: Api, b
     assert found["errors"][0]["pointer"] == pointer
 
 
-@pytest.mark.parametrize("body", [b"", b"text", PNG[:60], picture("GIF")], ids=["empty", "text", "cut", "GIF"])
+@pytest.mark.parametrize("body", [b"", b"text", PNG[:60], picture("PPM")], ids=["empty", "text", "cut", "PPM"])
 def test_a_body_that_is_no_picture_is_refused(model_api: Api, body: bytes) -> None:
     problem(model_api.post("/predict", content=body, headers={"content-type": "image/png"}), 422, "invalid-image")
 
 
 @pytest.mark.parametrize(
-    "media_type", ["", "text/plain", "image/gif", "image/svg+xml", "application/x-www-form-urlencoded", "json", "*/*"]
+    "media_type", ["", "text/plain", "image/heic", "image/svg+xml", "application/x-www-form-urlencoded", "json", "*/*"]
 )
 def test_another_media_type_is_told_the_possible_ones(model_api: Api, media_type: str) -> None:
     response = model_api.post("/predict", content=PNG, headers={"content-type": media_type} if media_type else {})
     detail = problem(response, 415, "unsupported-media-type")["detail"]
-    assert all(kind in detail for kind in ("application/json", "multipart/form-data", "image/png"))
+    assert all(kind in detail for kind in ("application/json", "multipart/form-data", "image/png", "image/tiff"))
 
 
 def test_too_many_images_are_refused(model_api: Api) -> None:
@@ -214,13 +226,51 @@ def test_the_range_that_was_asked_for_is_the_one_read(
         problem(model_api.post("/predict", params={"range": "0-1"}, json={"image": image}), 422, "invalid-image")
 
 
-def test_explain_gives_the_pixels_that_the_network_saw(model_api: Api) -> None:
+def test_explain_gives_the_pixels_that_the_network_saw_and_how_they_came_to_be(model_api: Api) -> None:
     found = answer(model_api.post("/predict?explain=true", json={"images": [ROWS, BASE64]}))
-    assert [prediction["pixels"] for prediction in found["predictions"]] == [ROWS, ROWS]
+    assert [(one["pixels"], one["steps"]) for one in found["predictions"]] == [(ROWS, [])] * 2
     drawn = 255 - np.pad(GREY, 40).repeat(3, axis=0).repeat(3, axis=1)
     buffer = io.BytesIO()
     Image.fromarray(drawn).save(buffer, "PNG")
     response = model_api.post("/predict?explain=1", content=buffer.getvalue(), headers={"content-type": "image/png"})
-    seen = np.array(answer(response)["predictions"][0]["pixels"])
+    (one,) = answer(response)["predictions"]
+    seen = np.array(one["pixels"])
     assert (seen.shape, seen.dtype.kind, seen.min(), seen.max()) == ((28, 28), "i", 0, 255)
-    assert seen[3:25, 11:17].sum() == seen.sum()
+    assert seen[4:25, 11:18].sum() == seen.sum()
+    assert one["steps"] == ["inverted", "cropped", "sharpened", "stroke_width_changed", "fitted", "centred"]
+    form = answer(model_api.post("/predict?explain=1", files=[("image", PNG), ("image", buffer.getvalue())]))
+    assert [len(prediction["steps"]) for prediction in form["predictions"]] == [0, 6]
+    plain = answer(model_api.post("/predict", files=[("image", PNG)]))
+    assert "steps" not in plain["predictions"][0]
+
+
+@pytest.mark.parametrize("brightness", [0, 90, 255])
+@pytest.mark.parametrize("side", [28, 300])
+def test_a_blank_picture_is_told_that_there_is_no_ink_in_it(model_api: Api, side: int, brightness: int) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (side, side), brightness).save(buffer, "PNG")
+    response = model_api.post("/predict", content=buffer.getvalue(), headers={"content-type": "image/png"})
+    if (side, brightness) != (28, 90):  # a 28x28 picture with a dark background is used as it is
+        assert "no ink" in problem(response, 422, "invalid-image")["detail"]
+
+
+def test_more_pictures_than_can_be_read_soon_are_refused_and_small_ones_are_not(
+    tmp_path: Path, tiny_onnx: bytes
+) -> None:
+    with serving(Settings(data_dir=tmp_path, max_waiting=0)) as api:
+        succeed(api.ports.database, api.ports.blobs, tiny_onnx)
+        large = io.BytesIO()
+        Image.fromarray(np.kron(np.eye(100, dtype=np.uint8) * 255, np.ones((60, 60), np.uint8))).save(large, "PNG")
+
+        def ask(_: int) -> httpx.Response:
+            return api.post("/predict", content=large.getvalue(), headers={"content-type": "image/png"})
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(ask, range(16)))
+            refused = [answer for answer in answers if answer.status_code == 503]
+            assert refused
+            assert all(answer.status_code == 200 for answer in answers if answer not in refused)
+        assert problem(refused[0], 503, "overloaded")["detail"].endswith("try again in a moment")
+        assert int(refused[0].headers["retry-after"]) > 0
+        assert api.post("/predict", json={"image": [1] * 784}).status_code == 200
+        assert ask(0).status_code == 200

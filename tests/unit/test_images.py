@@ -19,6 +19,7 @@ from PIL import Image
 from service import datasets
 from service.errors import InvalidImage
 from service.serving import images
+from service.serving.decoding import ORIENTATION, UPRIGHT
 from service.serving.images import Pixels
 
 MAX_PIXELS = 40_000_000
@@ -47,6 +48,10 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def noise(side: int) -> Grey:
+    return np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
 
 
 def seven() -> Grey:
@@ -94,12 +99,12 @@ def test_where_and_how_large_a_digit_is_drawn_does_not_matter(offset: tuple[int,
     canvas = np.zeros((300, 300), dtype=np.uint8)
     canvas[offset[0] : offset[0] + len(drawn), offset[1] : offset[1] + len(drawn)] = drawn
     found = read(png(canvas)).reshape(28, 28)
-    assert np.abs(found - read(png(np.pad(seven(), 5))).reshape(28, 28)).mean() < (5 if zoom > 1 else 0.01)
+    assert np.abs(found - read(png(np.pad(seven(), 5))).reshape(28, 28)).mean() < 5
     rows, columns = np.nonzero(found > 25)
     assert max(np.ptp(rows), np.ptp(columns)) == 19
     total = found.sum()
-    assert abs((found.sum(axis=1) * np.arange(0.5, 28)).sum() / total - 14) < 1
-    assert abs((found.sum(axis=0) * np.arange(0.5, 28)).sum() / total - 14) < 1
+    assert abs((found.sum(axis=1) * np.arange(0.5, 28)).sum() / total - 14.5) <= 0.51  # as all of MNIST's are
+    assert abs((found.sum(axis=0) * np.arange(0.5, 28)).sum() / total - 14.5) <= 0.51
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
@@ -134,15 +139,15 @@ def test_white_ink_on_transparency_is_taken_as_it_is() -> None:
 def test_a_photo_is_turned_as_its_exif_says(kind: str, orientation: int) -> None:
     upright = Image.fromarray(seven().repeat(4, axis=0).repeat(4, axis=1)).convert("RGB")
     back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
-    turned = upright.transpose(images.UPRIGHT[back]) if back > 1 else upright
+    turned = upright.transpose(UPRIGHT[back]) if back > 1 else upright
     exif = Image.Exif()
-    exif[images.ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     assert np.abs(read(encoded(turned, kind, exif=exif)) - read(encoded(upright, kind))).mean() < 3
 
 
 def test_a_photo_with_broken_exif_is_read_as_it_lies() -> None:
     exif = Image.Exif()
-    exif[images.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     data = encoded(Image.fromarray(seven()), exif=exif)
     header = data.index(b"MM\0*")
     broken = data[:header] + b"XX" + data[header + 2 :]
@@ -154,14 +159,22 @@ def test_a_photo_with_broken_exif_is_read_as_it_lies() -> None:
 
 REFUSED = {
     "nothing": (b"", "empty"),
-    "text": (b"I am a.png", "no PNG, JPEG or WebP"),
-    "GIF": (encoded(Image.fromarray(seven()), "GIF"), "no PNG, JPEG or WebP"),
-    "half a PNG": (png(np.random.default_rng(0).integers(0, 255, (60, 60), np.uint8))[:2000], "cut short"),
+    "text": (b"I am a.png", "no PNG, JPEG, WebP, BMP, GIF or TIFF"),
+    "another kind": (encoded(Image.fromarray(seven()), "PPM"), "no PNG, JPEG, WebP, BMP, GIF or TIFF"),
+    "half a TIFF": (encoded(Image.fromarray(seven()), "TIFF")[:-300], "cut short|no PNG"),
+    "half a BMP": (encoded(Image.fromarray(seven()), "BMP")[:-300], "cut short"),
+    "half a GIF": (encoded(Image.fromarray(noise(60)), "GIF")[:1500], "cut short"),
+    "JPEG of many scans": (encoded(Image.fromarray(seven()), "JPEG") + b"\xff\xda" * 101, "more than 100 scans"),
+    "no numbers": (encoded(Image.fromarray(np.full((30, 30), np.nan, np.float32)), "TIFF"), "no finite numbers"),
+    "half a PNG": (png(noise(60))[:2000], "cut short"),
     "half a JPEG": (encoded(Image.fromarray(seven()), "JPEG")[:-50], "cut short"),
     "no width": (png_header(0, 5), "no pixels|broken|no PNG"),
     "no size": (png_header(0, 0), "no pixels|broken|no PNG"),
     "white": (png(np.full((28, 28), 255, np.uint8)), "no ink"),
     "grey": (png(np.full((90, 50), 90, np.uint8)), "no ink"),
+    "black": (png(np.zeros((28, 28), np.uint8)), "no ink"),
+    "nothing but noise": (png((128 + noise(90) / 8).astype(np.uint8)), "no ink"),
+    "one pixel": (png(np.zeros((1, 1), np.uint8)), "no ink"),
     "large and black": (png(np.zeros((90, 50), np.uint8)), "no ink"),
     "transparent": (encoded(Image.new("RGBA", (64, 64))), "no ink"),
 }
@@ -192,11 +205,11 @@ def test_the_operators_limit_is_the_only_one() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # what Pillow says of broken files, on its way to read them
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_any_bytes_give_a_digit_or_a_refusal_and_nothing_else(kind: str) -> None:
     exif = Image.Exif()
-    exif[images.ORIENTATION] = 6
-    whole = encoded(Image.fromarray(np.pad(seven(), 4)).convert("RGB"), kind, exif=exif)
+    exif[ORIENTATION] = 6
+    whole = encoded(Image.fromarray(np.pad(seven(), 4)).convert("P" if kind == "GIF" else "RGB"), kind, exif=exif)
     chance = random.Random(kind)  # the same on every run
     for _ in range(1500):
         data = bytearray(whole[: chance.choice([len(whole), len(whole), chance.randrange(len(whole))])])

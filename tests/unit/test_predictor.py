@@ -159,6 +159,17 @@ def test_a_name_is_believed_for_a_moment(files: Files, clock: SimpleNamespace) -
     assert files.loaded == ["experiment-1", "experiment-2"]
 
 
+def test_one_asks_anew_while_others_go_on_with_what_they_know(files: Files, clock: SimpleNamespace) -> None:
+    predictor = Predictor(load=files, capacity=2)
+    predictor.learn("best", Model(1))
+    clock.now += Predictor.RESOLVE_SECONDS + 0.001
+    assert predictor.known("best") is None
+    assert predictor.known("best") == Model(1)
+    clock.now += Predictor.STALE_SECONDS
+    assert predictor.known("best") is None
+    assert predictor.known("best") is None
+
+
 def test_a_forgotten_name_is_asked_for_again_and_others_are_not(files: Files, clock: SimpleNamespace) -> None:
     predictor = Predictor(load=files, capacity=2)
     predictor.learn("mine", Model(1))
