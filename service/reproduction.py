@@ -120,7 +120,7 @@ def _collect(api: Client, spec: SweepSpec, console: Console) -> _Results:
         seeds=spec.repeats,
         epochs=next(iter(runs.values()))[0].spec.epochs,
         wall_seconds=seconds,
-        comparison=sweep.comparison(),
+        comparison=sweep.comparison().model_dump(mode="json"),
         runs=runs,
         measured={one.id: api.metrics(one.id).epochs for own in runs.values() for one in own},
     )

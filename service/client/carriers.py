@@ -66,7 +66,7 @@ class Sync:
 
 
 class Async:
-    """Carries out flows by `await`, under asyncio or Trio."""
+    """Carries out flows by `await`."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http

@@ -219,7 +219,7 @@ class Client(_Operations[Sync]):
 
 
 class AsyncClient(_Operations[Async]):
-    """The same for `async` code, under asyncio or Trio: every method is to be awaited, every iterator asynchronous."""
+    """The same for `async` code: every method is to be awaited, every iterator is asynchronous."""
 
     @staticmethod
     def _connected(options: dict[str, Any]) -> Async:

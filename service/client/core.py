@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from service.client.errors import ApiError, IdempotencyKeyInFlight, NoAnswer, NotFound, problem
 from service.client.flow import Close, Emit, Flow, Items, Next, Pause, Read, Retries, Send, Stream
 from service.client.values import Alias, Figure, Page, Plan, Prediction, Seen
+from service.domain.comparison import Comparison
 from service.domain.experiment import Experiment, Metrics
 from service.domain.sweep import Sweep
 
@@ -124,9 +125,12 @@ class Core:
         if not response.content:
             return None
         try:
-            return response.json()
+            answer = response.json()
         except ValueError as error:
             raise self.no_answer(error) from error
+        if not isinstance(answer, dict):
+            raise ApiError(f"{self.url} is no epochd")
+        return answer
 
     def no_answer(self, error: Exception) -> NoAnswer:
         """The error that says that there was no answer."""
@@ -151,9 +155,20 @@ class Core:
         """
         try:
             return kind.model_validate({name: answer[name] for name in kind.model_fields if name in answer})  # type: ignore[index, operator]
-        except (TypeError, ValidationError) as error:
+        except (TypeError, ValidationError) as error:  # no object, or no such one
             what = kind.__name__.lower()
             raise ApiError(f"{self.url} answers with no {what} of this version of epochd") from error
+
+    def _part(self, answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+        """A list in an answer.
+
+        Raises:
+            ApiError: it has none of this name.
+        """
+        part = answer.get(name)
+        if not isinstance(part, list) or not all(isinstance(one, dict) for one in part):
+            raise ApiError(f"{self.url} answers without {name}: it is no epochd of this version")
+        return part
 
     def _seen(self, kind: type[Value], method: str, path: str, **request: Any) -> Flow[Seen[Value]]:  # noqa: ANN401 - httpx's
         answer = yield from self.ask(method, path, **request)
@@ -208,9 +223,8 @@ class Core:
         """Some experiments or sweeps."""
         asked = {name: value for name, value in query.items() if value is not None}
         answer = yield from self.ask("GET", f"/{noun}", params=asked)
-        found = answer.get("data", ()) if isinstance(answer, dict) else ()
-        seen = tuple(Seen(self.value(VALUES[noun], one), one) for one in found)
-        return Page(seen, answer.get("next_cursor") if isinstance(answer, dict) else None, answer)
+        seen = tuple(Seen(self.value(VALUES[noun], one), one) for one in self._part(answer, "data"))
+        return Page(seen, answer.get("next_cursor"), answer)
 
     def pages(self, noun: Noun, query: Mapping[str, Any]) -> Stream[Seen[Any]]:
         """All of them, one emitted after the other. A page is asked for when the one before is used up."""
@@ -253,10 +267,10 @@ class Core:
         path = f"/experiments/{experiment_id}/metrics"
         return self._read(Metrics, "GET", path, params={"after_epoch": after_epoch})
 
-    def comparison(self, sweep_id: str, reference: str | None) -> Flow[dict[str, Any]]:
+    def comparison(self, sweep_id: str, reference: str | None) -> Flow[Comparison]:
         """The arms of a sweep, as far as it has come."""
         params = {} if reference is None else {"reference": reference}
-        return self.ask("GET", f"/sweeps/{sweep_id}/comparison", params=params)
+        return self._read(Comparison, "GET", f"/sweeps/{sweep_id}/comparison", params=params)
 
     # Files.
 
@@ -308,14 +322,17 @@ class Core:
         answer = yield from self.ask("POST", "/predict", params=params, **request)
         own = dict(zip(models, answer.get("answers", [answer]), strict=True))
         return {
-            model: [self.value(Prediction, one | {"experiment_id": of["experiment_id"]}) for one in of["predictions"]]
+            model: [
+                self.value(Prediction, one | {"experiment_id": of.get("experiment_id")})
+                for one in self._part(of, "predictions")
+            ]
             for model, of in own.items()
         }
 
     def aliases(self) -> Flow[list[Alias]]:
         """Every name a model has."""
         answer = yield from self.ask("GET", "/models")
-        return [self.value(Alias, one) for one in answer["data"]]
+        return [self.value(Alias, one) for one in self._part(answer, "data")]
 
     def alias(self, name: str) -> Flow[Alias]:
         """Which model a name means now."""

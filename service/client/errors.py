@@ -29,6 +29,7 @@ ApiError
 ├── QueueFull
 ├── NotInstalled
 └── Unavailable
+    └── Overloaded
 """
 
 import re
@@ -59,6 +60,7 @@ __all__ = [
     "NotFound",
     "NotInstalled",
     "NotPermitted",
+    "Overloaded",
     "QueueFull",
     "ReservedAlias",
     "SpecTooLarge",
@@ -253,6 +255,10 @@ class Unavailable(ApiError):
     """Something that the service needs is away, and still was after some retries."""
 
     by_status = 503
+
+
+class Overloaded(Unavailable):
+    """The service has more to do than it can do soon."""
 
 
 def _descendants(kind: type[ApiError]) -> list[type[ApiError]]:

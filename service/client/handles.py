@@ -11,6 +11,7 @@ from service.client.flow import Emit, Flow, Stream, through
 from service.client.pictures import Picture
 from service.client.progress import describe, shown, shown_epochs
 from service.client.values import Figure, Filters, Prediction, Seen
+from service.domain.comparison import Comparison
 from service.domain.experiment import (
     EpochMetrics,
     Experiment,
@@ -227,7 +228,7 @@ class SweepHandle(_Handle[Carrier, Sweep]):
         )
 
     @operation
-    def comparison(self, *, reference: str | None = None) -> Flow[dict[str, Any]]:
+    def comparison(self, *, reference: str | None = None) -> Flow[Comparison]:
         """Which arm is better and how sure that is, as far as it has come. `reference` is the label of an arm to
         compare the others with.
         """

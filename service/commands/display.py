@@ -1,12 +1,13 @@
 """Experiments, sweeps and predictions as people read them in a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from service.domain.comparison import Comparison
 from service.domain.experiment import EpochMetrics, Experiment, Metrics, Status
 
 if TYPE_CHECKING:
@@ -94,17 +95,20 @@ def curves(epochs: Sequence[EpochMetrics]) -> Text:
     return Text.from_ansi("\n\n".join(plots))
 
 
-def comparison(found: Mapping[str, Any]) -> RenderableType:
+def comparison(found: Comparison) -> RenderableType:
     """A comparison: its sentence, its arms, and what to know before believing it."""
     table = _table("arm", "runs", "mean accuracy", "95% interval", "mean loss", "failed")
-    for arm in found["arms"]:
-        accuracy = arm["accuracy"]
-        interval = "-" if accuracy["low"] is None else f"{accuracy['low']:.4f} to {accuracy['high']:.4f}"
+    for arm in found.arms:
+        low, high = arm.accuracy.low, arm.accuracy.high
         table.add_row(
-            arm["label"], f"{arm['n']} of {arm['planned']}", _number(accuracy["mean"]), interval,
-            _number(arm["loss"]["mean"]), str(arm["failed"]),
-        )  # fmt: skip
-    return Group(Text(found["reading"]), Text(""), table, *(Text(f"Note: {note}") for note in found["notes"]))
+            arm.label,
+            f"{arm.n} of {arm.planned}",
+            _number(arm.accuracy.mean),
+            "-" if low is None or high is None else f"{low:.4f} to {high:.4f}",
+            _number(arm.loss.mean),
+            str(arm.failed),
+        )
+    return Group(Text(found.reading), Text(""), table, *(Text(f"Note: {note}") for note in found.notes))
 
 
 def predictions(found: "Mapping[str, Prediction]") -> RenderableType:

@@ -10,7 +10,7 @@ from service.commands.grid import base_and_grid
 from service.commands.options import ApiKey, Json, Url, of_spec
 
 if TYPE_CHECKING:
-    from service.client import SweepHandle, Sync
+    from service.client import Client, SweepHandle, Sync
 
 __all__ = ["app"]
 
@@ -74,7 +74,7 @@ def sweep(
         else:
             queued = api.sweep(**wanted)
             if watch:
-                _compare(queued, None, watch=True, as_json=as_json)
+                _compare(api, queued, watch=True, as_json=as_json)
             else:
                 print_json(queued.raw) if as_json else out.print(queued.id)
 
@@ -97,10 +97,12 @@ def compare(
     Example: epochd compare 01a20f00-0000-7000-8000-000000000000 --reference 'relu, depth 1'
     """
     with connect(url, api_key) as api:
-        _compare(api.get_sweep(identity), reference, watch=watch, as_json=as_json)
+        _compare(api, api.get_sweep(identity), reference=reference, watch=watch, as_json=as_json)
 
 
-def _compare(found: "SweepHandle[Sync]", reference: str | None, *, watch: bool, as_json: bool) -> None:
+def _compare(
+    api: "Client", found: "SweepHandle[Sync]", *, reference: str | None = None, watch: bool, as_json: bool
+) -> None:
     from service.commands import display
 
     if watch:
@@ -109,5 +111,8 @@ def _compare(found: "SweepHandle[Sync]", reference: str | None, *, watch: bool, 
         except KeyboardInterrupt:
             hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
             done_by_hand(f"sweep {found.id}", hints)
-    comparison = found.comparison(reference=reference)
-    print_json(comparison) if as_json else out.print(display.comparison(comparison))
+    if as_json:
+        params = {} if reference is None else {"reference": reference}
+        print_json(api.request("GET", f"/sweeps/{found.id}/comparison", params=params))
+    else:
+        out.print(display.comparison(found.comparison(reference=reference)))

@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -189,7 +191,10 @@ def test_a_sweep_is_planned_queued_cancelled_and_deleted(client: Any) -> None:
     assert repr(sweep) == f"<sweep {sweep.id}: 0 of 12 done, queued>"
     assert len({one.id for one in sweep.experiments()}) == 12
     assert [one.spec.depth for one in sweep.experiments(depth=[3])] == [3] * 4
-    assert sweep.comparison()["complete"] is False
+    assert sweep.comparison().complete is False
+    assert sweep.comparison(reference="relu, depth 1").reference == "relu, depth 1"
+    with pytest.raises(clients.UnknownArm):
+        sweep.comparison(reference="relu")
     assert client.get_sweep(sweep.id[:8]).spec == sweep.spec
     assert sweep.cancel().progress.cancelled == 12
     assert sweep.wait().status == "finished"
@@ -393,6 +398,28 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(
     )
 
 
+def test_progress_is_plain_in_a_notebook(
+    client: Any, good: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    client.get_experiment(good).wait(progress=True)
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.splitlines()[0] == "relu, depth 1: 0/10  queued"
+
+
+def test_a_wait_that_is_cancelled_closes_what_it_opened(api: Api, portal: BlockingPortal) -> None:
+    async def wait() -> bool:
+        async with AsyncClient(str(api.base_url)) as client:
+            made = await client.train("relu", 1)
+            with anyio.move_on_after(0.2) as scope:
+                await made.wait()
+            assert await client.ready()
+            return scope.cancelled_caught
+
+    assert portal.call(wait)
+
+
 # Models, files and figures.
 
 
@@ -408,7 +435,7 @@ def test_any_kind_of_picture_is_read(client: Any, good: str, digit: np.ndarray[A
     path = tmp_path / "digit.png"
     kinds: list[Any] = [
         path, str(path), path.read_bytes(), Image.open(path), digit, digit.reshape(784), digit[None], digit.tolist(),
-        digit / 255, np.kron(digit, np.ones((3, 3), dtype=np.uint8)), np.stack([digit] * 3, axis=2),
+        digit / 255,
     ]  # fmt: skip
     answers = [client.predict(kind, explain=True) for kind in kinds]
     assert {(one.digit, one.experiment_id) for one in answers} == {(answers[0].digit, good)}
@@ -416,6 +443,9 @@ def test_any_kind_of_picture_is_read(client: Any, good: str, digit: np.ndarray[A
     assert len(answers[0].probabilities) == 10
     assert answers[0].confidence == max(answers[0].probabilities)
     assert client.get_experiment(good).predict(path) == client.predict(path, model=good)
+    large = np.kron(digit, np.ones((9, 9), dtype=np.uint8))
+    for array in (large, np.stack([large] * 3, axis=2)):
+        assert client.predict(array) == client.predict(Image.fromarray(array))
 
 
 def test_many_pictures_and_many_models(client: Any, good: str, digit: np.ndarray[Any, Any], tmp_path: Path) -> None:
