@@ -20,7 +20,7 @@ from service.domain.comparison import Comparison
 from service.domain.experiment import Experiment, Metrics
 from service.domain.sweep import Sweep
 
-__all__ = ["SERVICE", "Core", "Format", "Kind", "Noun", "options"]
+__all__ = ["SERVICE", "Core", "Format", "Kind", "Noun", "options", "passes"]
 
 Value = TypeVar("Value", bound=BaseModel)
 Noun = Literal["experiments", "sweeps"]
@@ -82,15 +82,16 @@ class Core:
         *,
         repeatable: bool = True,
         stream: bool = False,
+        retries: Retries | None = None,
         **request: Any,  # noqa: ANN401 - httpx's
     ) -> Flow[httpx.Response]:
-        """Send a request until it is answered, as often as `retries` allows. One that is not `repeatable` is sent again
-        only when it was surely not acted on. A streamed response is to be closed by the caller.
+        """Send a request until it is answered, as often as `retries` or the client's own allow. One that is not
+        `repeatable` is sent again only when it was surely not acted on. A streamed response is to be closed by the caller.
 
         Raises:
             ApiError: the answer is a problem, or there is none.
         """
-        repeats = 0
+        repeats, retries = 0, retries or self.retries
         while True:
             try:
                 response: httpx.Response = yield Send(self._http.build_request(method, path, **request), stream=stream)
@@ -100,7 +101,7 @@ class Core:
                     finally:
                         yield Close(response)
             except httpx.TransportError as error:
-                wait = self.retries.seconds(repeats) if repeatable or isinstance(error, NEVER_SENT) else None
+                wait = retries.seconds(repeats) if repeatable or isinstance(error, NEVER_SENT) else None
                 if wait is None:
                     raise self.no_answer(error) from error
             else:
@@ -109,7 +110,7 @@ class Core:
                 found = self._problem(response)
                 if method == "DELETE" and repeats and isinstance(found, NotFound):
                     return response  # an earlier one arrived, and its answer did not
-                wait = self.retries.seconds(repeats, response) if _passes(found, repeatable) else None
+                wait = retries.seconds(repeats, response) if passes(found, repeatable) else None
                 if wait is None:
                     raise found
             repeats += 1
@@ -347,7 +348,7 @@ class Core:
         return self.ask("DELETE", f"/models/{name}")
 
 
-def _passes(found: ApiError, repeatable: bool) -> bool:
+def passes(found: ApiError, repeatable: bool = True) -> bool:
     """Whether a problem may be gone when the request is sent again, and no harm is in sending it."""
     if isinstance(found, IdempotencyKeyInFlight) or found.status == HTTPStatus.TOO_MANY_REQUESTS:
         return True

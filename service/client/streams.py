@@ -1,14 +1,15 @@
 """Following what goes on, through broken connections and restarts of the service."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from service.client.core import TIMEOUT_SECONDS, Core
-from service.client.errors import ApiError, ExperimentNotFound, WaitTimeout
-from service.client.flow import Close, Emit, Items, Next, Pause, Stream
+from service.client.core import TIMEOUT_SECONDS, Core, passes
+from service.client.errors import ApiError, ExperimentNotFound, NoAnswer, WaitTimeout
+from service.client.flow import Close, Emit, Items, Next, Pause, Retries, Stream
 from service.client.values import Seen
 from service.domain.experiment import EpochMetrics, Status
 from service.domain.sweep import Sweep
@@ -18,6 +19,8 @@ __all__ = ["follow", "watch"]
 QUIET_SECONDS = 10.0
 """A stream that says nothing for so long is opened anew, where it ended: its other end may be gone without a word.
 The service's own sign of life comes every 15 s, so none is needed."""
+PATIENCE = 3
+"""So many times more repeats than for one request: a wait outlives a restart of the service."""
 RESTART_SECONDS = 0.5
 SWEEP_SECONDS = 0.5
 
@@ -54,40 +57,42 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
         ApiError: the service does not come back.
     """
     deadline = _Deadline(f"experiment {experiment_id}", timeout)
+    patience = replace(core.retries, times=core.retries.times * PATIENCE)
     last, breaks = "0", 0
     while True:
-        quiet = min(QUIET_SECONDS, deadline.left())
-        response = yield from core.exchange(
-            "GET",
-            f"/experiments/{experiment_id}/events",
-            stream=True,
-            headers={"Accept": "text/event-stream", "Last-Event-ID": last},
-            timeout=httpx.Timeout(TIMEOUT_SECONDS, read=quiet),
-        )
-        source = EventSource(response)
-        events = Items(source.iter_sse, source.aiter_sse)
         try:
-            while (event := (yield Next(events))) is not None:
-                last, breaks = event.id or last, 0
-                if event.event == "done":
-                    return
-                told = _told(core, event)
-                if told is not None:
-                    yield Emit(told)
-                deadline.left()
-        except httpx.ReadTimeout:
-            continue
-        except httpx.TransportError as error:
-            wait = core.retries.seconds(breaks)
-            if wait is None:
+            response = yield from core.exchange(
+                "GET",
+                f"/experiments/{experiment_id}/events",
+                stream=True,
+                retries=Retries(times=0),
+                headers={"Accept": "text/event-stream", "Last-Event-ID": last},
+                timeout=httpx.Timeout(TIMEOUT_SECONDS, read=min(QUIET_SECONDS, deadline.left())),
+            )
+            source = EventSource(response)
+            events = Items(source.iter_sse, source.aiter_sse)
+            try:
+                while (event := (yield Next(events))) is not None:
+                    last, breaks = event.id or last, 0
+                    if event.event == "done":
+                        return
+                    told = _told(core, event)
+                    if told is not None:
+                        yield Emit(told)
+                    deadline.left()
+            except httpx.ReadTimeout:
+                continue
+            except (httpx.TransportError, SSEError) as error:
                 raise core.no_answer(error) from error
+            finally:
+                yield Close(response)
+        except ApiError as error:
+            wait = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
+            if wait is None:
+                raise
             breaks += 1
             yield Pause(min(wait, deadline.left()))
             continue
-        except SSEError as error:
-            raise core.no_answer(error) from error
-        finally:
-            yield Close(response)
         # Either all of it had been read already, or the service stops.
         if (yield from core.seen("experiments", experiment_id)).value.status.terminal:
             return

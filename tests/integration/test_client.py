@@ -362,6 +362,8 @@ def test_a_wait_ends_in_time(client: Any) -> None:
     made = client.train("relu", 1)
     with pytest.raises(clients.WaitTimeout, match="it goes on"):
         made.wait(timeout=0.2)
+    with pytest.raises(clients.WaitTimeout):
+        made.wait(timeout=0.0001)
     with pytest.raises(TimeoutError):
         client.sweep(grid={"activation": ["relu"], "depth": [1]}).wait(timeout=0.2)
 
