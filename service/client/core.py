@@ -86,7 +86,7 @@ class Core:
         **request: Any,  # noqa: ANN401 - httpx's
     ) -> Flow[httpx.Response]:
         """Send a request until it is answered, as often as `retries` or the client's own allow. One that is not
-        `repeatable` is sent again only when it was surely not acted on. A streamed response is to be closed by the caller.
+        `repeatable` is sent again only when it was surely not acted on. Whoever asks for a stream closes it.
 
         Raises:
             ApiError: the answer is a problem, or there is none.

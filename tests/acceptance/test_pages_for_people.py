@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from service.cli import app
 from tests.acceptance.conftest import EPOCHD, serving
-from tests.acceptance.test_readme import ROOT, code_blocks
+from tests.acceptance.test_readme import README, ROOT, code_blocks, section
 
 CLIENT = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 COMMANDS = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -63,6 +63,12 @@ def test_the_page_on_commands_works_when_it_is_pasted_in_order(data_dir: Path, t
     assert "exit code 3\n" in told
     assert told.count(" succeeded: test accuracy 0.") >= 3
     assert (work / "accuracy.svg").is_file()
+
+
+def test_the_readme_shows_what_the_pages_show() -> None:
+    shown = section(README, "From Python and from a shell")
+    assert all(block in CLIENT for block in code_blocks(shown, "python"))
+    assert all(line in COMMANDS for block in code_blocks(shown, "bash") for line in block.splitlines())
 
 
 def test_the_page_names_every_command() -> None:
