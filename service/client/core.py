@@ -1,5 +1,6 @@
 """What a client can ask, and how the answers are read: for both kinds of client, as flows."""
 
+import functools
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -38,7 +40,11 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 VALUES: dict[str, type[Experiment] | type[Sweep]] = {"experiments": Experiment, "sweeps": Sweep}
 
+quoted = functools.partial(quote, safe="")
+"""What somebody wrote, as one part of a path."""
+
 SHORT = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}", re.IGNORECASE)
+"""The beginning of an id that has 36 characters."""
 SHORT_LOOKS = 20
 """Pages that are looked through for the beginning of an id."""
 
@@ -206,7 +212,7 @@ class Core:
     def seen(self, noun: Noun, text: str) -> Flow[Seen[Any]]:
         """Read an experiment or a sweep, by its id or by the beginning of it."""
         identity = yield from self.whole_id(noun, text)
-        return (yield from self._seen(VALUES[noun], "GET", f"/{noun}/{identity}"))
+        return (yield from self._seen(VALUES[noun], "GET", f"/{noun}/{quoted(identity)}"))
 
     def cancel(self, noun: Noun, identity: str) -> Flow[Seen[Any]]:
         """Cancel an experiment or a sweep. Asking again is no error."""
@@ -244,7 +250,7 @@ class Core:
         Raises:
             ApiError: none of the newest, or more than one, begins so.
         """
-        if not SHORT.fullmatch(text) or len(text) == len(str(uuid.UUID(int=0))):
+        if not SHORT.fullmatch(text):
             return text
         found: list[str] = []
         query: dict[str, Any] = {"limit": PAGE, "sort": "-created_at"} if noun == "experiments" else {"limit": PAGE}
@@ -265,7 +271,7 @@ class Core:
 
     def metrics(self, experiment_id: str, after_epoch: int) -> Flow[Metrics]:
         """What was measured after an epoch."""
-        path = f"/experiments/{experiment_id}/metrics"
+        path = f"/experiments/{quoted(experiment_id)}/metrics"
         return self._read(Metrics, "GET", path, params={"after_epoch": after_epoch})
 
     def comparison(self, sweep_id: str, reference: str | None) -> Flow[Comparison]:
@@ -277,7 +283,7 @@ class Core:
 
     def download(self, experiment_id: str, kind: Format, path: Path) -> Flow[None]:
         """Write a model to a file, without holding all of it in memory. The file appears when it is whole."""
-        url = f"/experiments/{experiment_id}/model"
+        url = f"/experiments/{quoted(experiment_id)}/model"
         response = yield from self.exchange("GET", url, params={"format": kind}, stream=True)
         sha256, partial = hashlib.sha256(), path.with_name(f".{path.name}.part")
         parts = Items(response.iter_bytes, response.aiter_bytes)
@@ -299,7 +305,7 @@ class Core:
     def draw(self, noun: Noun, identity: str, name: str, kind: Kind, width: int) -> Flow[bytes]:
         """A figure as a file."""
         params = {"format": kind, "width": width}
-        response = yield from self.exchange("GET", f"/{noun}/{identity}/figures/{name}", params=params)
+        response = yield from self.exchange("GET", f"/{noun}/{identity}/figures/{quoted(name)}", params=params)
         return bytes(response.content)
 
     def figure(self, noun: Noun, identity: str, name: str) -> Flow[Figure]:
@@ -337,15 +343,15 @@ class Core:
 
     def alias(self, name: str) -> Flow[Alias]:
         """Which model a name means now."""
-        return self._read(Alias, "GET", f"/models/{name}")
+        return self._read(Alias, "GET", f"/models/{quoted(name)}")
 
     def set_alias(self, name: str, experiment_id: str) -> Flow[Alias]:
         """Name a model, or move the name to it."""
-        return self._read(Alias, "PUT", f"/models/{name}", json={"experiment_id": experiment_id})
+        return self._read(Alias, "PUT", f"/models/{quoted(name)}", json={"experiment_id": experiment_id})
 
     def delete_alias(self, name: str) -> Flow[None]:
         """Forget a name."""
-        return self.ask("DELETE", f"/models/{name}")
+        return self.ask("DELETE", f"/models/{quoted(name)}")
 
 
 def passes(found: ApiError, repeatable: bool = True) -> bool:

@@ -149,8 +149,8 @@ def through(stream: Stream[T], turn: Callable[[T], Emit[U] | None]) -> Stream[U]
     """
     outcome = Outcome()
     while not isinstance(step := outcome.tell(stream), End):
-        passed = turn(step.value) if isinstance(step, Emit) else step
         try:
+            passed = turn(step.value) if isinstance(step, Emit) else step
             outcome = Outcome(None if passed is None else (yield passed))
         except BaseException as error:  # noqa: BLE001 - the stream decides, also about Ctrl-C
             outcome = Outcome(error=error)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "curves", "experiment", "experiments", "outcome", "predictions"]
 
 COLOURS = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.RUNNING: "cyan"}
+ID_WIDTH = 36
 PLOT = (60, 12)
 """Columns and lines of a plot."""
 
@@ -125,7 +126,8 @@ def predictions(found: "Mapping[str, Prediction]") -> RenderableType:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        # A terminal may be too narrow, and an id that is cut is of no use.
+        table.add_column(column, no_wrap=True, min_width=ID_WIDTH if column in {"id", "experiment"} else None)
     return table
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from service.domain.experiment import Spec
+from service.main import open_ports
 from service.settings import Settings
-from service.store import queue
+from service.store import experiments, queue
+from service.store.experiments import Filter
 from tests.acceptance.conftest import EPOCHD, fails, run, serving
 from tests.integration import conftest as integration
 from tests.integration.conftest import Api, claim, finish, record
@@ -313,6 +316,26 @@ def test_train_needs_no_service_of_its_own(data_dir: Path, tmp_path: Path) -> No
     first = told(run("train", "--activation", "relu", "--depth", "1", *options, cwd=tmp_path))
     assert " succeeded: test accuracy 0." in first
     assert (data_dir / "epochd.sqlite3").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+def test_ctrl_c_gives_a_local_training_back_for_the_next_service(data_dir: Path, tmp_path: Path) -> None:
+    options = ("--epochs", "1000", "--local", "--data-dir", str(data_dir))
+    local = Terminal("train", "--activation", "relu", "--depth", "1", *options, cwd=tmp_path)
+    try:
+        local.until("1/1000")
+        below = psutil.Process(local.process.pid).children(recursive=True)
+        os.killpg(local.process.pid, signal.SIGINT)  # as a terminal does
+        assert local.end() == 130
+        assert "epochd serve" in local.seen
+        assert "Traceback" not in local.seen
+        assert not any(one.is_running() for one in below)
+    finally:
+        local.close()
+    with open_ports(Settings(data_dir=data_dir)) as ports, ports.database.read() as session:
+        (left,) = experiments.page(session, Filter(), sort="created_at", cursor=None, limit=2).experiments
+    assert (left.status, left.progress.epoch > 0) == ("queued", True)
 
 
 def test_the_command_starts_without_what_only_some_commands_need() -> None:

@@ -10,7 +10,7 @@ import threading
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import anyio
 import numpy as np
@@ -19,8 +19,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from PIL import Image
 
 from service import client as clients
-from service.client import ApiError, AsyncClient, Client, Retries
-from service.domain.experiment import Experiment, Status
+from service.client import ApiError, Async, AsyncClient, Client, ExperimentHandle, Retries, Sync
+from service.domain.experiment import EpochMetrics, Experiment, Status
 from service.settings import Settings
 from service.store import queue
 from service.store.queue import Claim
@@ -139,6 +139,27 @@ def test_an_experiment_is_read_by_its_id_or_the_beginning_of_it(api: Api, client
     shared = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*same, strict=True)))
     with pytest.raises(ApiError, match="experiments have an id that begins with"):
         client.get_experiment(shared[:8])
+
+
+@pytest.mark.parametrize("text", ["", "../models", "a/b", "a?b", "é", "%2e"])
+def test_what_is_no_id_is_not_found(client: Any, text: str) -> None:
+    with pytest.raises(clients.NotFound):
+        client.get_experiment(text)
+
+
+def test_both_kinds_are_typed(api: Api, portal: BlockingPortal) -> None:
+    async def train() -> str:
+        async with AsyncClient(str(api.base_url)) as client:
+            made = assert_type(await client.train("relu", 1), ExperimentHandle[Async])
+            assert_type(made.epochs(), AsyncIterator[EpochMetrics])
+            return assert_type(await made.refresh(), Experiment).id
+
+    with Client(str(api.base_url)) as client:
+        made = assert_type(client.train("relu", 1), ExperimentHandle[Sync])
+        assert_type(made.epochs(), Iterator[EpochMetrics])
+        assert_type(made.cancel(), Experiment)
+        assert_type(list(client.experiments()), list[ExperimentHandle[Sync]])
+        assert client.get_experiment(portal.call(train)).status is Status.QUEUED
 
 
 def test_experiments_are_listed_page_by_page(client: Any) -> None:

@@ -110,6 +110,23 @@ def test_a_stream_that_is_left_closes_what_it_opened() -> None:
         next(stream)
 
 
+def test_a_stream_whose_values_cannot_be_used_closes_what_it_opened() -> None:
+    closed = []
+
+    def numbers() -> Stream[int]:
+        try:
+            yield Emit(1)
+        finally:
+            yield Close(answer(200))
+            closed.append(True)
+
+    flow = through(numbers(), lambda number: Emit(number // 0))
+    assert isinstance(next(flow), Close)
+    with pytest.raises(ZeroDivisionError):
+        next(flow)
+    assert closed
+
+
 # The errors.
 
 
