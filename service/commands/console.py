@@ -12,18 +12,10 @@ FAILED = 3
 INTERRUPTED = 130
 """As a shell reports a process that ended by Ctrl-C."""
 UNLIMITED = 1000
-"""Columns where there is no terminal: what is read by a program is not to be cut."""
+"""Columns: a narrow terminal breaks a line, but nothing is cut off. An id that is cut is of no use."""
 
-
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = UNLIMITED
-    return console
-
-
-err = _console(stderr=True)
-out = _console(stderr=False)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)  # has bars, too: of the terminal's width
+out = Console(highlight=False, markup=False, soft_wrap=True, width=UNLIMITED)
 
 
 def fail(message: str) -> NoReturn:

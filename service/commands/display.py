@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "curves", "experiment", "experiments", "outcome", "predictions"]
 
 COLOURS = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.RUNNING: "cyan"}
-ID_WIDTH = 36
 PLOT = (60, 12)
 """Columns and lines of a plot."""
+TICKS = 12
+"""Twice as many as a plot has: with fewer epochs, ticks fall between them."""
 
 
 def outcome(one: Experiment) -> str:
@@ -79,13 +80,14 @@ def curves(epochs: Sequence[EpochMetrics]) -> Text:
     """Loss and accuracy by epoch, drawn with characters."""
     import plotille  # only who looks at curves pays for it
 
+    decimals = 0 if epochs[-1].epoch >= TICKS else 1
     plots = []
     for name, ours, theirs in (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy")):
         figure = plotille.Figure()
         figure.width, figure.height = PLOT
         figure.color_mode = "names"
         figure.x_label, figure.y_label = "epoch", name
-        figure.x_ticks_fkt = lambda least, _: f"{least:.0f}"
+        figure.x_ticks_fkt = lambda least, _: f"{least:.{decimals}f}"
         figure.y_ticks_fkt = lambda least, _: f"{least:.4g}"
         figure.set_x_limits(min_=0, max_=epochs[-1].epoch)
         for label, field, colour in (("while training", ours, "cyan"), ("on test images", theirs, "magenta")):
@@ -126,8 +128,7 @@ def predictions(found: "Mapping[str, Prediction]") -> RenderableType:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        # A terminal may be too narrow, and an id that is cut is of no use.
-        table.add_column(column, no_wrap=True, min_width=ID_WIDTH if column in {"id", "experiment"} else None)
+        table.add_column(column, no_wrap=True)
     return table
 
 

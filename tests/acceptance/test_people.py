@@ -222,7 +222,9 @@ class Terminal:
     def until(self, text: str) -> None:
         """Read until this has appeared."""
         while text not in self.seen:
-            self.seen += self._more()
+            more = self._more()
+            assert more, self.seen
+            self.seen += more
 
     def end(self) -> int:
         """Read to the end; returns the exit code."""
@@ -249,8 +251,8 @@ class Terminal:
 def terminal(api: Api, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     made: list[Terminal] = []
 
-    def start(*arguments: str) -> Terminal:
-        made.append(Terminal(*arguments, cwd=tmp_path, EPOCHD_URL=str(api.base_url)))
+    def start(*arguments: str, **environment: str) -> Terminal:
+        made.append(Terminal(*arguments, cwd=tmp_path, EPOCHD_URL=str(api.base_url), **environment))
         return made[-1]
 
     yield start
@@ -269,6 +271,13 @@ def test_a_bar_follows_the_training(api: Api, terminal: Callable[..., Terminal],
     assert shown.end() == 0
     assert shown.process.stdout is not None
     assert "succeeded: test accuracy 0.7500" in shown.process.stdout.read()
+
+
+def test_a_narrow_terminal_cuts_nothing_off(good: str, terminal: Callable[..., Terminal]) -> None:
+    listed = terminal("list", COLUMNS="80")
+    assert listed.end() == 0
+    assert listed.process.stdout is not None
+    assert f"{good}  succeeded  sigmoid" in listed.process.stdout.read()
 
 
 def test_ctrl_c_leaves_it_running_and_says_how_to_go_on(api: Api, terminal: Callable[..., Terminal]) -> None:
