@@ -101,17 +101,17 @@ class Core:
         while True:
             try:
                 response: httpx.Response = yield Send(self._http.build_request(method, path, **request), stream=stream)
-                if response.is_error and stream:
+                if stream and not response.is_success:
                     try:
                         yield Read(response)
                     finally:
                         yield Close(response)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait = retries.seconds(repeats) if repeatable or isinstance(error, NEVER_SENT) else None
                 if wait is None:
                     raise self.no_answer(error) from error
             else:
-                if not response.is_error:
+                if response.is_success:
                     return response
                 found = self._problem(response)
                 if method == "DELETE" and repeats and isinstance(found, NotFound):
@@ -191,7 +191,7 @@ class Core:
         """Whether the service answers and can serve."""
         try:
             response = yield Send(self._http.build_request("GET", "/health/ready"))
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
         return bool(response.is_success)
 
@@ -296,7 +296,7 @@ class Core:
                 what = f"the {kind} file of experiment {experiment_id}"
                 raise ApiError(f"{what} came damaged: its SHA-256 is not its ETag")
             partial.replace(path)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self.no_answer(error) from error
         finally:
             partial.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ def describe(value: EpochMetrics | Sweep) -> str:
         counts = value.progress
         told = {"running": counts.running, "failed": counts.failed, "cancelled": counts.cancelled}
         return ", ".join(f"{count} {name}" for name, count in told.items() if count) or str(value.status)
-    numbers = {"loss": value.loss, "accuracy": value.accuracy, "on test images": value.val_accuracy}
+    numbers = {"loss": value.loss, "accuracy": value.accuracy, "test": value.val_accuracy}
     return ", ".join(f"{name} {'-' if number is None else f'{number:.4f}'}" for name, number in numbers.items())
 
 

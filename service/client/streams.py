@@ -82,21 +82,21 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
                     deadline.left()
             except httpx.ReadTimeout:
                 continue
-            except (httpx.TransportError, SSEError) as error:
+            except (httpx.RequestError, SSEError) as error:
                 raise core.no_answer(error) from error
             finally:
                 yield Close(response)
+            # Either all of it had been read already, or the service stops.
+            if (yield from core.seen("experiments", experiment_id)).value.status.terminal:
+                return
+            wait = RESTART_SECONDS
         except ApiError as error:
-            wait = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
-            if wait is None:
+            patient = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
+            if patient is None:
                 raise
+            wait = patient
             breaks += 1
-            yield Pause(min(wait, deadline.left()))
-            continue
-        # Either all of it had been read already, or the service stops.
-        if (yield from core.seen("experiments", experiment_id)).value.status.terminal:
-            return
-        yield Pause(min(RESTART_SECONDS, deadline.left()))
+        yield Pause(min(wait, deadline.left()))
 
 
 def _told(core: Core, event: ServerSentEvent) -> EpochMetrics | Status | None:

@@ -262,10 +262,10 @@ def terminal(api: Api, tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
 def test_a_bar_follows_the_training(api: Api, terminal: Callable[..., Terminal], tiny_onnx: bytes) -> None:
     claimed = claim(api)
-    shown = terminal("show", claimed.experiment_id, "--watch")
+    shown = terminal("show", claimed.experiment_id, "--watch", COLUMNS="80")
     shown.until("0/10")
     record(api, claimed, 1)
-    shown.until("loss 1.0000, accuracy 0.5000")
+    shown.until("loss 1.0000, accuracy 0.5000, test 0.2500")
     shown.until("1/10")
     finish(api, claimed, tiny_onnx)
     assert shown.end() == 0

@@ -328,7 +328,7 @@ def test_epochs_come_as_they_end(api: Api, client: Any) -> None:
     assert list(epochs) == []
 
 
-@pytest.mark.parametrize("plans", [[3, 1, "swallow", 2], [0], ["refuse", 1, 1, 1, 1, 1, 1, 1]])
+@pytest.mark.parametrize("plans", [[3, 1, "swallow", 2], [0], ["refuse", 1, 1, 1, 1, 1, 1, 1], [1, *["refuse"] * 9]])
 def test_no_epoch_is_lost_and_none_comes_twice_when_connections_break(
     gate: Gate, shaky: Any, good: str, plans: list[Any]
 ) -> None:
@@ -336,6 +336,24 @@ def test_no_epoch_is_lost_and_none_comes_twice_when_connections_break(
     gate.plans = list(plans)
     gate.cut()
     assert [one.epoch for one in experiment.epochs()] == [1, 2, 3]
+
+
+def test_following_goes_on_when_the_service_stops_and_comes_back(api: Api, client: Any) -> None:
+    claimed = claim(api)
+    record(api, claimed, 1)
+    epochs = client.get_experiment(claimed.experiment_id).epochs()
+    assert next(epochs).epoch == 1
+    api.ports.stopping.set()
+
+    def come_back() -> None:
+        api.ports.stopping.clear()
+        record(api, claimed, 2)
+
+    back = threading.Timer(0.3, come_back)
+    back.start()
+    assert next(epochs).epoch == 2
+    back.join()
+    epochs.close()
 
 
 def test_following_can_be_left_and_begun_again(api: Api, client: Any) -> None:
@@ -412,9 +430,9 @@ def test_progress_is_a_few_lines_where_there_is_no_terminal(
     assert told.err.splitlines() == (
         [
             "relu, depth 1: 0/10  queued",
-            "relu, depth 1: 1/10  loss 1.0000, accuracy 0.5000, on test images 0.2500",
-            "relu, depth 1: 2/10  loss 0.5000, accuracy 0.5000, on test images 0.2500",
-            "relu, depth 1: 3/10  loss 0.3333, accuracy 0.5000, on test images 0.2500",
+            "relu, depth 1: 1/10  loss 1.0000, accuracy 0.5000, test 0.2500",
+            "relu, depth 1: 2/10  loss 0.5000, accuracy 0.5000, test 0.2500",
+            "relu, depth 1: 3/10  loss 0.3333, accuracy 0.5000, test 0.2500",
         ]
         if progress
         else []

@@ -87,6 +87,11 @@ def test_what_was_surely_not_done_is_asked_again(refused: Any) -> None:
     assert (len(pauses), came.status_code) == (1, 200)
 
 
+def test_a_redirect_is_no_answer() -> None:
+    pauses, came = talk(httpx.Response(301, request=REQUEST))
+    assert (pauses, type(came), came.status) == ([], ApiError, 301)
+
+
 def test_a_refused_stream_is_read_and_closed_before_it_is_asked_for_again() -> None:
     with httpx.Client(base_url="http://service") as http:
         flow = Core(http, Retries(times=1)).exchange("GET", "/x", stream=True)
