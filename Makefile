@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench reproduce chaos lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench reproduce chaos fuzz lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -46,6 +46,9 @@ reproduce: setup-dev ## The article's question over 30 seeds: writes docs/reprod
 
 chaos: setup-dev ## Kill everything at random moments and check that nothing is lost (ROUNDS=20 SEED=)
 	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup-dev ## Send damaged pictures and bodies to every way to predict (CASES=50000 SEED=)
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),50000) $(if $(SEED),--seed $(SEED))
 
 lock: setup-dev ## Pin the newest dependencies that fit together
 	@for name in base train dev; do \

@@ -75,6 +75,10 @@ def _mlserver(python: Path, port: int, onnx: Path) -> list[str]:
     return [str(python), str(PROGRAMS / "serve_mlserver.py"), str(port), str(free_port()), str(onnx)]
 
 
+def _fastest_mlserver(python: Path, port: int, onnx: Path) -> list[str]:
+    return [*_mlserver(python, port, onnx), "fastest"]
+
+
 def _bentoml(python: Path, port: int, _onnx: Path) -> list[str]:
     where = ["--host", "127.0.0.1", "--port", str(port), "--working-dir", str(PROGRAMS)]
     return [str(python), "-m", "bentoml", "serve", "serve_bentoml:Digits", *where]
@@ -92,6 +96,15 @@ COMPETITORS = (
         job=INFER,
         path="/v2/models/digits/infer",
         command=_mlserver,
+        read=_of_tensors,
+    ),
+    Competitor(
+        name="MLServer at its fastest",
+        package="mlserver",
+        budget=3,
+        job=INFER,
+        path="/v2/models/digits/infer",
+        command=_fastest_mlserver,
         read=_of_tensors,
     ),
     Competitor(

@@ -1,8 +1,9 @@
 # mypy: disable-error-code="import-not-found,misc,unused-ignore"
-"""MLServer, at its fastest: no access log, no compression, no metrics, the model in the server's own process (with
-uvloop 0.23, which it installs, MLServer 1.7.1's worker processes end at their start).
+"""MLServer, with its own settings or at its fastest: then without access log, compression and metrics. The model is in
+the server's own process either way (with uvloop 0.23, which it installs, MLServer 1.7.1's worker processes end at their
+start).
 
-Usage: serve_mlserver.py PORT GRPC_PORT MODEL.onnx
+Usage: serve_mlserver.py PORT GRPC_PORT MODEL.onnx [fastest]
 """
 
 import asyncio
@@ -41,23 +42,24 @@ class Digits(MLModel):
         )
 
 
-async def serve(port: int, grpc_port: int, model: str) -> None:
+FASTEST: dict[str, Any] = {"debug": False, "metrics_endpoint": None, "gzip_enabled": False}
+
+
+async def serve(port: int, grpc_port: int, model: str, *, fastest: bool) -> None:
     """Run until SIGTERM."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
-            debug=False,
             parallel_workers=0,
             host="127.0.0.1",
             http_port=port,
             grpc_port=grpc_port,
-            metrics_endpoint=None,
             metrics_dir=folder,
             environments_dir=folder,
-            gzip_enabled=False,
+            **(FASTEST if fastest else {}),
         )
         digits = ModelSettings(name="digits", implementation=Digits, parameters={"uri": model})
         await MLServer(settings).start([digits])
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], fastest="fastest" in sys.argv[4:]))

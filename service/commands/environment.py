@@ -36,6 +36,8 @@ def log_as(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # What it says of broken forms is for whoever sends them, who would choose how fast the log grows.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def _warn_of_unknown(environment: Mapping[str, str]) -> None:
