@@ -61,8 +61,8 @@ def measure(options: Options) -> Iterator[Line]:
 
 
 def _run(api: Client, spec: Spec) -> Experiment:
-    experiment_id = api.create(spec).id
-    while not (found := api.get(experiment_id)).status.terminal:
+    experiment = api.create(spec)
+    while not (found := experiment.refresh()).status.terminal:
         time.sleep(0.05)
     if found.result is None:
         raise RuntimeError(f"the experiment did not succeed: {found.error}")

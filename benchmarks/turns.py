@@ -126,8 +126,8 @@ def _train(data_dir: Path, onnx: Path) -> None:
     with running(["-m", "service.cli", "serve", "--port", str(port), "--slots", "1"], data_dir), Client(url) as api:
         wait_ready(url)
         created = api.create(Spec(activation="relu", depth=2, epochs=1))
-        while not (found := api.get(created.id)).status.terminal:
+        while not (found := created.refresh()).status.terminal:
             time.sleep(0.1)
         if found.result is None:
             raise RuntimeError(f"the experiment did not succeed: {found.error}")
-        api.download(created.id, "onnx", onnx)
+        created.download(onnx, "onnx")

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from service import datasets
 from service.background import running_service
-from service.client import Client
+from service.client import Client, ExperimentHandle, Sync
 from service.domain.article import ARTICLE
-from service.domain.experiment import Experiment, Spec, Status
+from service.domain.experiment import Spec, Status
 from service.errors import EpochdError
 from service.settings import Settings
 
@@ -37,7 +37,7 @@ def run(settings: Settings, console: Console) -> None:
         begun = time.monotonic()
         console.print(f"Queueing {len(ARTICLE)} experiments: POST {url}/experiments")
         finished = _train(api, console)
-        console.print(_table(api, finished))
+        console.print(_table(finished))
         console.print(f"{len(finished)} networks trained and tested in {time.monotonic() - begun:.0f} s.")
         _predict(api, settings, console)
     console.print(
@@ -48,7 +48,7 @@ def run(settings: Settings, console: Console) -> None:
     )
 
 
-def _train(api: Client, console: Console) -> list[Experiment]:
+def _train(api: Client, console: Console) -> list[ExperimentHandle[Sync]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -56,29 +56,25 @@ def _train(api: Client, console: Console) -> list[Experiment]:
         TextColumn("epochs  {task.fields[state]}"),
     )
     with Progress(*columns, console=console) as bars:
-        running: dict[str, TaskID] = {}
+        running: list[tuple[ExperimentHandle[Sync], TaskID]] = []
         for activation, depth in ARTICLE:
             spec = Spec(activation=activation, depth=depth, name=f"demo: {activation}, depth {depth}", tags=("demo",))
             title = f"{activation:>7}, depth {depth}"
-            running[api.create(spec).id] = bars.add_task(title, total=spec.epochs, state="queued")
-        finished: list[Experiment] = []
+            running.append((api.create(spec), bars.add_task(title, total=spec.epochs, state="queued")))
+        finished: list[ExperimentHandle[Sync]] = []
         while len(finished) < len(running):
             time.sleep(POLL_SECONDS)
-            finished = [
-                experiment
-                for experiment_id, task in running.items()
-                if _show(api, experiment_id, bars, task).terminal
-                for experiment in [api.get(experiment_id)]
-            ]
+            finished = [experiment for experiment, task in running if _show(experiment, bars, task).terminal]
     for experiment in finished:
+        experiment.refresh()
         if experiment.status is not Status.SUCCEEDED:
             why = experiment.error.message if experiment.error else str(experiment.status)
             raise DemoError(f"{experiment.spec.name} did not succeed: {why}")
     return finished
 
 
-def _show(api: Client, experiment_id: str, bars: Progress, task: TaskID) -> Status:
-    metrics = api.metrics(experiment_id)
+def _show(experiment: ExperimentHandle[Sync], bars: Progress, task: TaskID) -> Status:
+    metrics = experiment.metrics()
     if metrics.epochs:
         last = metrics.epochs[-1]
         state = f"loss {last.loss:.4f}, accuracy {last.accuracy:.4f}, {metrics.status}"
@@ -88,7 +84,7 @@ def _show(api: Client, experiment_id: str, bars: Progress, task: TaskID) -> Stat
     return metrics.status
 
 
-def _table(api: Client, finished: list[Experiment]) -> Table:
+def _table(finished: list[ExperimentHandle[Sync]]) -> Table:
     table = Table(title="Test accuracy (loss) on 10,000 images, beside the article's", title_justify="left")
     for column in ("activation", "depth", "here", "the article", "gradient, first / last layer"):
         table.add_column(column, justify="left" if column == "activation" else "right")
@@ -101,14 +97,14 @@ def _table(api: Client, finished: list[Experiment]) -> Table:
             str(spec.depth),
             f"{result.test_accuracy:.4f} ({result.test_loss:.4f})",
             f"{accuracy:.4f} ({loss:.4f})",
-            _gradient_ratio(api, experiment),
+            _gradient_ratio(experiment),
         )
     table.caption = "Gradient: norm at the first layer's kernel over that at the last's, after the first epoch."
     return table
 
 
-def _gradient_ratio(api: Client, experiment: Experiment) -> str:
-    first, *_, last = api.metrics(experiment.id).epochs[0].gradient_norms
+def _gradient_ratio(experiment: ExperimentHandle[Sync]) -> str:
+    first, *_, last = experiment.metrics().epochs[0].gradient_norms
     return f"{first / last:.3f}" if first is not None and last else "-"
 
 
@@ -120,9 +116,8 @@ def _predict(api: Client, settings: Settings, console: Console) -> None:
     console.print(f"\nA test image of a {label}, sent as a PNG of {len(file.getvalue())} bytes to POST /predict:")
     for upper, lower in zip(digit[4:24:2], digit[5:25:2], strict=True):
         console.print("  " + "".join(_block(int(a), int(b)) for a, b in zip(upper, lower, strict=True)))
-    answer = api.predict(file.getvalue(), "image/png")
-    best = answer["predictions"][0]
-    console.print(f"The best model answers [bold]{best['label']}[/bold] with confidence {best['confidence']:.4f}.\n")
+    best = api.predict(file.getvalue())
+    console.print(f"The best model answers [bold]{best.label}[/bold] with confidence {best.confidence:.4f}.\n")
 
 
 def _block(upper: int, lower: int) -> str:

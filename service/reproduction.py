@@ -105,22 +105,22 @@ def _collect(api: Client, spec: SweepSpec, console: Console) -> _Results:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("experiments", total=spec.size)
-        while sweep.finished_at is None:
+        while sweep.value.finished_at is None:
             time.sleep(POLL_SECONDS)
-            sweep = api.sweep(sweep.id)
+            sweep.refresh()
             bars.update(task, completed=sweep.progress.done)
     seconds = time.monotonic() - begun
     if sweep.progress.succeeded != spec.size:
         missing = spec.size - sweep.progress.succeeded
         raise ReproductionError(f"{missing} experiments of sweep {sweep.id} did not succeed")
     runs: dict[Arm, list[Experiment]] = {}
-    for one in api.experiments(sweep_id=sweep.id):
-        runs.setdefault((one.spec.activation, one.spec.depth), []).append(one)
+    for one in sweep.experiments(sort="created_at"):
+        runs.setdefault((one.spec.activation, one.spec.depth), []).append(one.value)
     return _Results(
         seeds=spec.repeats,
         epochs=next(iter(runs.values()))[0].spec.epochs,
         wall_seconds=seconds,
-        comparison=api.comparison(sweep.id),
+        comparison=sweep.comparison().model_dump(mode="json"),
         runs=runs,
         measured={one.id: api.metrics(one.id).epochs for own in runs.values() for one in own},
     )

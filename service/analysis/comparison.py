@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TypeVar
 
-from service.analysis.intervals import ROUNDING, Spread, constant, hedges_d_z, holm, paired_p, spread
+from service.analysis.intervals import ROUNDING, constant, hedges_d_z, holm, paired_p, spread
 from service.analysis.reading import read
-from service.analysis.values import ArmSummary, Comparison, PairedDifference, Pairs, Run
+from service.domain.comparison import ArmSummary, Comparison, PairedDifference, Pairs, Run, Spread
 from service.domain.experiment import Status
 from service.domain.sweep import Value
 from service.errors import UnknownArm

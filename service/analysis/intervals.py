@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.experiment import Finite, Frozen
+from service.domain.comparison import Spread
 
-__all__ = ["LEVEL", "ROUNDING", "Spread", "constant", "hedges_d_z", "holm", "paired_p", "spread"]
+__all__ = ["LEVEL", "ROUNDING", "constant", "hedges_d_z", "holm", "paired_p", "spread"]
 
 LEVEL = 0.95
 """Share of repetitions in which an interval is to cover the truth."""
@@ -24,23 +24,6 @@ LEVEL = 0.95
 ROUNDING = 2.0**-22
 """Accuracies differ by this much, about 2.4e-7, through rounding alone: they were float32, each off by up to 2**-25
 below 1, and a difference of two differences has four of them. One image of 10,000 is 1e-4."""
-
-
-class Spread(Frozen):
-    """What some independent numbers have in common and how they differ."""
-
-    n: int
-    """How many there are."""
-    mean: Finite
-    """Null without numbers."""
-    standard_deviation: Finite
-    """Of the population the numbers are drawn from (divided by n - 1). Null for fewer than two."""
-    low: Finite
-    """Lower end of Student's 95% interval of the mean. Null for fewer than two."""
-    high: Finite
-    """Upper end of it. No bound of the measure is heeded: with few seeds, an accuracy's may exceed 1."""
-    min: Finite
-    max: Finite
 
 
 def spread(values: Sequence[float]) -> Spread:

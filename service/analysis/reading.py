@@ -1,7 +1,6 @@
 """A comparison in one plain sentence."""
 
-from service.analysis.intervals import Spread
-from service.analysis.values import ArmSummary, Comparison, PairedDifference
+from service.domain.comparison import ArmSummary, Comparison, PairedDifference, Spread
 
 __all__ = ["read"]
 

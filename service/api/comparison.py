@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.analysis.comparison import compare, to_rows
-from service.analysis.values import Comparison, Run
 from service.api.deps import PortsOf, prefers_csv, refuse_repeats
 from service.api.problems import responses
 from service.api.sweeps import SweepId
+from service.domain.comparison import Comparison, Run
 from service.domain.experiment import Experiment
 from service.domain.sweep import SweepSpec
 from service.store import sweeps

@@ -11,7 +11,7 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.client import ApiError, Client
+from service.client import ApiError, Client, ExperimentNotFound
 from service.domain.experiment import Experiment, Status
 from service.exports.selection import Selection
 from service.exports.target import ExportError, Target
@@ -79,10 +79,10 @@ def run(api: Client, order: Order, console: Console) -> str:
             for experiment in bars.track(selection, total=len(selection), description=f"to {order.to}"):
                 try:
                     target.add(experiment)
-                except ApiError as error:
-                    if error.status != 404:
-                        raise _named(error, experiment.id) from error
+                except ExperimentNotFound:
                     gone += 1  # it was deleted since it was listed
+                except ApiError as error:
+                    raise _named(error, experiment.id) from error
         return target.summary(len(selection) - gone) + (f"; deleted meanwhile: {gone:,}" if gone else "")
 
 
@@ -132,18 +132,19 @@ def _chosen(api: Client, order: Order) -> Iterator[Experiment]:
     if order.ids:
         for experiment_id in dict.fromkeys(order.ids):
             try:
-                yield api.get(experiment_id)
+                yield api.get_experiment(experiment_id).value
             except ApiError as error:
                 raise _named(error, experiment_id) from error
         return
     if order.sweep_id:
-        api.sweep(order.sweep_id)  # else a sweep that is not there would be one without experiments
-    yield from api.experiments(status=order.statuses, tag=order.tags, sweep_id=order.sweep_id)
+        api.get_sweep(order.sweep_id)  # else a sweep that is not there would be one without experiments
+    found = api.experiments(status=order.statuses, tag=order.tags, sweep_id=order.sweep_id, sort="created_at")
+    yield from (one.value for one in found)
 
 
 def _named(error: ApiError, experiment_id: str) -> ApiError:
     """The service's answer, with the experiment that it is about."""
-    return error if error.status is None else ApiError(f"experiment {experiment_id}: {error}", error.status)
+    return error if error.status is None else error.about(f"experiment {experiment_id}")
 
 
 @contextlib.contextmanager

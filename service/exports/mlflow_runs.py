@@ -141,7 +141,7 @@ class MlflowRuns:
             for kind in MODEL_KINDS:
                 path = Path(folder) / f"model.{kind}"
                 if f"{ARTIFACTS}/{path.name}" not in there:
-                    self._api.download(experiment.id, kind, path)
+                    self._api.download(experiment.id, path, kind)
                     self._mlflow.log_artifact(run_id, str(path), ARTIFACTS)
 
     def _set_status(self, run_id: str, experiment: Experiment) -> None:

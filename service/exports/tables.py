@@ -65,7 +65,7 @@ class Tables:
         experiment, metrics = read(self._api, experiment)
         if self._models and experiment.model:
             for kind in MODEL_KINDS:
-                self._api.download(experiment.id, kind, self._folder.file(f"models/{experiment.id}.{kind}"))
+                self._api.download(experiment.id, self._folder.file(f"models/{experiment.id}.{kind}"), kind)
                 self._files += 1
         self._writer.experiment(_experiment_row(experiment, metrics))
         for epoch in metrics.epochs:

@@ -37,7 +37,7 @@ def read(api: Client, experiment: Experiment) -> tuple[Experiment, Metrics]:
     """
     if not experiment.status.terminal:
         # In this order: what has ended has all its epochs by then.
-        experiment = api.get(experiment.id)
+        experiment = api.get_experiment(experiment.id).value
     return experiment, api.metrics(experiment.id)
 
 

@@ -18,6 +18,28 @@ EPOCHD = str(Path(sys.executable).with_name("epochd"))
 DEADLINE_SECONDS = 120
 
 
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command, from beginning to end."""
+    return subprocess.run(
+        [EPOCHD, *arguments],
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "EPOCHD_PORT": "0"} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def fails(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """One clear line on standard error, and no traceback."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
 class Service:
     """A running `epochd serve`."""
 

@@ -1,9 +1,7 @@
 """The installed command: help, errors, the database, the datasets, the demonstration."""
 
-import os
 import re
 import socket
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +12,23 @@ from service.main import open_ports
 from service.settings import Settings
 from service.store import schema
 from service.store.session import Database
-from tests.acceptance.conftest import EPOCHD
+from tests.acceptance.conftest import fails, run
 from tests.conftest import succeed
 
-
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [EPOCHD, *arguments],
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "EPOCHD_PORT": "0"} | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-
-
-def fails(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """One clear line on standard error, and no traceback."""
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    return line
+COMMANDS = (
+    "serve", "worker", "train", "list", "show", "cancel", "retry", "delete", "sweep", "compare", "predict", "demo",
+    "export", "figure", "reproduce", "db upgrade", "db check", "data fetch",
+)  # fmt: skip
 
 
 def test_version_and_help_name_every_command(tmp_path: Path) -> None:
     assert re.fullmatch(r"epochd \d+\.\d+\.\d+\n", run("--version", cwd=tmp_path).stdout)
     text = run("--help", cwd=tmp_path).stdout
-    assert all(
-        command in text for command in ("serve", "worker", "demo", "export", "figure", "reproduce", "db", "data")
-    )
+    assert all(command.split()[0] in text for command in COMMANDS)
+    assert "130 Ctrl-C" in text
 
 
-@pytest.mark.parametrize(
-    "command", ["serve", "worker", "demo", "export", "figure", "reproduce", "db upgrade", "db check", "data fetch"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0

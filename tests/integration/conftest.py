@@ -14,8 +14,12 @@ import uvicorn
 from sqlalchemy import make_url
 
 from service.api.deps import Ports
+from service.domain.events import Trained
+from service.domain.experiment import EpochMetrics, HiddenLayer, Spec
 from service.main import create
 from service.settings import Settings
+from service.store import experiments, queue
+from service.store.queue import Claim, ModelFiles
 
 
 class Api(httpx.Client):
@@ -71,6 +75,50 @@ def out_of_reach(url: str) -> Iterator[None]:
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         yield
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def claim(api: Api, **spec: Any) -> Claim:
+    """A new experiment that has begun, as a worker has it."""
+    wanted = Spec.model_validate({"activation": "relu", "depth": 1, "priority": 1000} | spec)
+    with api.ports.database.write() as session:
+        experiments.create(session, wanted)
+        claimed = queue.claim(session, owner="test", lease_seconds=600)
+    assert claimed is not None
+    return claimed
+
+
+def record(api: Api, claimed: Claim, number: int, **values: Any) -> None:
+    """An epoch of it has ended."""
+    depth = claimed.spec.depth
+    found = {
+        "epoch": number,
+        "loss": 1 / number,
+        "accuracy": 0.5,
+        "val_loss": 0.1 + 0.2,  # has 17 digits
+        "val_accuracy": 0.25,
+        "seconds": 1.5,
+        "gradient_norms": tuple(float(layer + 1) for layer in range(depth + 1)),
+        "gradient_ratio": 1 / (depth + 1),
+        "gradients": "healthy",
+        "hidden": tuple(
+            HiddenLayer(mean=0.5, standard_deviation=layer + 1.0, saturated=None, dead=0.125) for layer in range(depth)
+        ),
+    }
+    with api.ports.database.write() as session:
+        queue.record_epoch(session, claimed, EpochMetrics.model_validate(found | values))
+
+
+def finish(api: Api, claimed: Claim, onnx: bytes) -> None:
+    """It has succeeded, with this ONNX file."""
+    one = claimed.experiment_id
+    trained = Trained(
+        experiment_id=one, test_loss=0.5, test_accuracy=0.75, evaluation_seconds=0.5, parameters=12_730,
+        weights_sha256="a" * 64, keras=b"keras", onnx=onnx,
+    )  # fmt: skip
+    blobs = api.ports.blobs
+    files = ModelFiles(keras_sha256=blobs.put(one, trained.keras), onnx_sha256=blobs.put(one, trained.onnx))
+    with api.ports.database.write() as session:
+        queue.finish(session, claimed, trained, files)
 
 
 @pytest.fixture

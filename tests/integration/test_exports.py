@@ -20,63 +20,20 @@ import pytest
 from rich.console import Console
 
 from service import exports
-from service.client import ApiError, Client
-from service.domain.events import Trained
-from service.domain.experiment import EpochMetrics, Experiment, HiddenLayer, Spec, Status
+from service.client import ApiError, Client, ExperimentHandle, Sync
+from service.domain.experiment import EpochMetrics, Experiment, Spec, Status
 from service.exports import ExportError, Order, parquet
 from service.exports.selection import Selection
 from service.exports.tables import EXPERIMENT_COLUMNS
 from service.store import experiments, queue
-from service.store.queue import Claim, ModelFiles
 from tests.conftest import succeed
-from tests.integration.conftest import Api
+from tests.integration.conftest import Api, claim, finish, record
 
 # MLflow's tables, with the newest SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
 NAN = float("nan")
 EPOCHD = Path(sys.executable).with_name("epochd")
-
-
-def claim(api: Api, **spec: Any) -> Claim:
-    wanted = Spec.model_validate({"activation": "relu", "depth": 1, "priority": 1000} | spec)
-    with api.ports.database.write() as session:
-        experiments.create(session, wanted)
-        claimed = queue.claim(session, owner="test", lease_seconds=600)
-    assert claimed is not None
-    return claimed
-
-
-def record(api: Api, claimed: Claim, number: int, **values: Any) -> None:
-    depth = claimed.spec.depth
-    found = {
-        "epoch": number,
-        "loss": 1 / number,
-        "accuracy": 0.5,
-        "val_loss": 0.1 + 0.2,  # has 17 digits
-        "val_accuracy": 0.25,
-        "seconds": 1.5,
-        "gradient_norms": tuple(float(layer + 1) for layer in range(depth + 1)),
-        "gradient_ratio": 1 / (depth + 1),
-        "gradients": "healthy",
-        "hidden": tuple(
-            HiddenLayer(mean=0.5, standard_deviation=layer + 1.0, saturated=None, dead=0.125) for layer in range(depth)
-        ),
-    }
-    with api.ports.database.write() as session:
-        queue.record_epoch(session, claimed, EpochMetrics.model_validate(found | values))
-
-
-def finish(api: Api, claimed: Claim, onnx: bytes) -> None:
-    one = claimed.experiment_id
-    trained = Trained(
-        experiment_id=one, test_loss=0.5, test_accuracy=0.75, evaluation_seconds=0.5, parameters=12_730,
-        weights_sha256="a" * 64, keras=b"keras", onnx=onnx,
-    )  # fmt: skip
-    blobs = api.ports.blobs
-    files = ModelFiles(keras_sha256=blobs.put(one, trained.keras), onnx_sha256=blobs.put(one, trained.onnx))
-    with api.ports.database.write() as session:
-        queue.finish(session, claimed, trained, files)
 
 
 @pytest.fixture
@@ -129,38 +86,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def moment(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-# The client's list
-
-
-def test_the_client_lists_every_experiment_page_by_page(api: Api, client: Client, made: dict[str, str]) -> None:
-    for size in (1, 3, 4, 200):
-        assert [one.id for one in client.experiments(page_size=size)] == list(made.values())
-    assert [one.id for one in client.experiments(page_size=1, sort="-created_at")] == list(made.values())[::-1]
-
-
-@pytest.mark.parametrize(
-    ("filters", "names"),
-    [
-        ({"status": [Status.FAILED, Status.CANCELLED]}, ["bad", "cancelled"]),
-        ({"tag": ["deep"]}, ["good", "bad"]),
-        ({"tag": ["deep", "a;b, c"]}, ["good"]),
-        ({"activation": ["tanh"], "depth": [2, 3], "dataset": ["mnist"]}, ["cancelled", "waiting"]),
-        ({"sweep_id": "019304a2-7b1c-7d3e-8f00-0123456789ab"}, []),
-    ],
-)
-def test_the_client_filters(client: Client, made: dict[str, str], filters: dict[str, Any], names: list[str]) -> None:
-    assert [one.id for one in client.experiments(page_size=1, **filters)] == [made[name] for name in names]
-
-
-def test_the_client_downloads_a_model(client: Client, made: dict[str, str], tiny_onnx: bytes, tmp_path: Path) -> None:
-    client.download(made["good"], "onnx", tmp_path / "model")
-    assert (tmp_path / "model").read_bytes() == tiny_onnx
-    with pytest.raises(ApiError, match="has a model once") as raised:
-        client.download(made["waiting"], "onnx", tmp_path / "none")
-    assert raised.value.status in {404, 409}
-    assert not (tmp_path / "none").exists()
 
 
 # CSV
@@ -263,7 +188,7 @@ def test_models_go_along(client: Client, made: dict[str, str], tiny_onnx: bytes,
 def test_a_model_that_is_gone_stops_the_export_and_names_its_experiment(
     api: Api, client: Client, made: dict[str, str], tmp_path: Path
 ) -> None:
-    model = client.get(made["good"]).model
+    model = client.get_experiment(made["good"]).model
     assert model is not None
     api.ports.blobs.delete(made["good"], model.formats["onnx"].sha256)
     with pytest.raises(ApiError, match=f"experiment {made['good']}: .*file is gone"):
@@ -337,7 +262,7 @@ def test_what_ends_while_it_is_exported_has_all_its_epochs(
     record(api, running, 1)
     listed = client.experiments
 
-    def listing(**filters: Any) -> Iterator[Experiment]:
+    def listing(**filters: Any) -> Iterator[ExperimentHandle[Sync]]:
         yield from listed(**filters)
         record(api, running, 2)
         finish(api, running, tiny_onnx)

@@ -4,11 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from service.analysis.intervals import Spread
 from service.domain.experiment import ErrorCode, Finite, Frozen, Status, finite_or_none
 from service.domain.sweep import Arm
 
-__all__ = ["ArmSummary", "Comparison", "PairedDifference", "Pairs", "Run"]
+__all__ = ["ArmSummary", "Comparison", "PairedDifference", "Pairs", "Run", "Spread"]
 
 Pairs = Literal["all", "with the best", "with the reference"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,6 +30,23 @@ class Run(Frozen):
     def measured(self) -> bool:
         """Whether it succeeded and has an accuracy to compare."""
         return self.status is Status.SUCCEEDED and self.test_accuracy is not None
+
+
+class Spread(Frozen):
+    """What some independent numbers have in common and how they differ."""
+
+    n: int
+    """How many there are."""
+    mean: Finite
+    """Null without numbers."""
+    standard_deviation: Finite
+    """Of the population the numbers are drawn from (divided by n - 1). Null for fewer than two."""
+    low: Finite
+    """Lower end of Student's 95% interval of the mean. Null for fewer than two."""
+    high: Finite
+    """Upper end of it. No bound of the measure is heeded: with few seeds, an accuracy's may exceed 1."""
+    min: Finite
+    max: Finite
 
 
 class ArmSummary(Arm):

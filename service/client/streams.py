@@ -1,0 +1,142 @@
+"""Following what goes on, through broken connections and restarts of the service."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
+
+from service.client.core import TIMEOUT_SECONDS, Core, passes
+from service.client.errors import ApiError, ExperimentNotFound, NoAnswer, WaitTimeout
+from service.client.flow import Close, Emit, Items, Next, Pause, Retries, Stream
+from service.client.values import Seen
+from service.domain.experiment import EpochMetrics, Status
+from service.domain.sweep import Sweep
+
+__all__ = ["follow", "watch"]
+
+QUIET_SECONDS = 10.0
+"""A stream that says nothing for so long is opened anew, where it ended: its other end may be gone without a word.
+The service's own sign of life comes every 15 s, so none is needed."""
+PATIENCE = 3
+"""So many times more repeats than for one request: a wait outlives a restart of the service."""
+RESTART_SECONDS = 0.5
+SWEEP_SECONDS = 0.5
+
+
+class _Deadline:
+    """When a wait is over."""
+
+    def __init__(self, what: str, seconds: float | None) -> None:
+        self._what = what
+        self._seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds until then.
+
+        Raises:
+            WaitTimeout: there are none.
+        """
+        if self._end is None:
+            return float("inf")
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise WaitTimeout(f"{self._what} has not ended within {self._seconds:g} s; it goes on")
+        return left
+
+
+def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> Stream[EpochMetrics | Status]:
+    """Emits every change of status (`Status`) and every epoch (`EpochMetrics`) from the first on, until the experiment
+    has ended. Nothing is lost and nothing comes twice, whatever breaks in between.
+
+    Raises:
+        WaitTimeout: it has not ended in time.
+        ExperimentNotFound: there is none, or it was deleted meanwhile.
+        ApiError: the service does not come back.
+    """
+    deadline = _Deadline(f"experiment {experiment_id}", timeout)
+    patience = replace(core.retries, times=core.retries.times * PATIENCE)
+    last, breaks = "0", 0
+    while True:
+        try:
+            response = yield from core.exchange(
+                "GET",
+                f"/experiments/{experiment_id}/events",
+                stream=True,
+                retries=Retries(times=0),
+                headers={"Accept": "text/event-stream", "Last-Event-ID": last},
+                timeout=httpx.Timeout(TIMEOUT_SECONDS, read=min(QUIET_SECONDS, deadline.left())),
+            )
+            source = EventSource(response)
+            events = Items(source.iter_sse, source.aiter_sse)
+            try:
+                while (event := (yield Next(events))) is not None:
+                    last, breaks = event.id or last, 0
+                    if event.event == "done":
+                        return
+                    told = _told(core, event)
+                    if told is not None:
+                        yield Emit(told)
+                    deadline.left()
+            except httpx.ReadTimeout:
+                continue
+            except (httpx.RequestError, SSEError) as error:
+                raise core.no_answer(error) from error
+            finally:
+                yield Close(response)
+            # Either all of it had been read already, or the service stops.
+            if (yield from core.seen("experiments", experiment_id)).value.status.terminal:
+                return
+            wait = RESTART_SECONDS
+        except ApiError as error:
+            patient = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
+            if patient is None:
+                raise
+            wait = patient
+            breaks += 1
+        yield Pause(min(wait, deadline.left()))
+
+
+def _told(core: Core, event: ServerSentEvent) -> EpochMetrics | Status | None:
+    """What an event says; None for one that this client does not know.
+
+    Raises:
+        ExperimentNotFound: that the experiment is gone.
+    """
+    try:
+        data = event.json()
+    except ValueError as error:
+        raise core.no_answer(error) from error
+    match event.event:
+        case "epoch":
+            return core.value(EpochMetrics, data)
+        case "status":
+            return _status(data)
+        case "deleted":
+            raise ExperimentNotFound(f"experiment {data['id']} was deleted", status=404)
+    return None
+
+
+def _status(data: dict[str, Any]) -> Status:
+    try:
+        return Status(data["status"])
+    except (KeyError, ValueError) as error:
+        raise ApiError(f"the service tells of a status that this version of epochd does not know: {data}") from error
+
+
+def watch(core: Core, sweep_id: str, *, timeout: float | None = None) -> Stream[Seen[Sweep]]:
+    """Emits a sweep as it is (`Seen[Sweep]`), again and again, the last time when all of it has ended.
+
+    Raises:
+        WaitTimeout: it has not ended in time.
+        ApiError: there is no such sweep, or the service does not come back.
+    """
+    deadline = _Deadline(f"sweep {sweep_id}", timeout)
+    while True:
+        seen = yield from core.seen("sweeps", sweep_id)
+        yield Emit(seen)
+        if seen.value.finished_at is not None:
+            return
+        yield Pause(min(SWEEP_SECONDS, deadline.left()))

@@ -1,0 +1,42 @@
+"""`epochd predict`: reading digits, through the API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.commands.calls import connect
+from service.commands.console import fail, out, print_json
+from service.commands.options import ApiKey, Json, Url
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    picture: Annotated[Path, typer.Argument(help="A picture file: PNG, JPEG or WebP.")],
+    model: Annotated[
+        str, typer.Option(help="An alias or an experiment's id; several, with commas between them, each answer.")
+    ] = "best",
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Read the digit in a picture, with the best model or those that you name.
+
+    Example: epochd predict digit.png --model best,mine
+    """
+    from service.client import pictures
+    from service.commands import display
+
+    try:
+        content = picture.read_bytes()
+    except OSError as error:
+        fail(f"{picture} cannot be read: {error.strerror}")
+    with connect(url, api_key) as api:
+        if as_json:
+            print_json(api.request("POST", "/predict", params={"model": model}, **pictures.body(content)))
+        else:
+            out.print(display.predictions(api.predict_each(content, model.split(","))))

@@ -1,0 +1,63 @@
+"""`epochd serve` and `epochd worker`."""
+
+from typing import Annotated
+
+import typer
+
+from service.commands.console import err
+from service.commands.environment import log_as, settings_of
+from service.commands.options import DatabaseUrl, DataDir, Slots
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="The API alone; run workers elsewhere.")] = False,
+    slots: Slots = None,
+    processes: Annotated[int | None, typer.Option(help="API processes that share the port.", show_default="1")] = None,
+    listener_fd: Annotated[int | None, typer.Option("--listener-fd", hidden=True)] = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,  # noqa: ARG001 - with the above
+) -> None:
+    """Serve the API, with a worker in its own process, until Ctrl-C.
+
+    Example: epochd serve --port 9000 --slots 2
+    """
+    from service import main as composition
+
+    settings = settings_of(
+        host=host, port=port, processes=processes, data_dir=data_dir, database_url=database_url, slots=slots
+    )
+    log_as(settings)
+
+    def announce(url: str) -> None:
+        if listener_fd is not None:
+            return
+        training = "no worker here" if no_worker else f"a worker trains {settings.slots} at once"
+        err.print(f"epochd is ready: {url}  docs: {url}/docs  ({training}; Ctrl-C stops)")
+
+    composition.serve(settings, with_worker=not no_worker, announce=announce, listener_fd=listener_fd)
+
+
+@app.command()
+def worker(
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    slots: Slots = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+) -> None:
+    """Train queued experiments until Ctrl-C; running work is then given back with its checkpoint.
+
+    Example: epochd worker --database-url postgresql://epochd@db/epochd --slots 4
+    """
+    from service import main as composition
+
+    settings = settings_of(data_dir=data_dir, database_url=database_url, slots=slots)
+    log_as(settings)
+    composition.work(settings, until_stdin_closes=until_stdin_closes)

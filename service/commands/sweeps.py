@@ -1,0 +1,118 @@
+"""`epochd sweep` and `epochd compare`: grids of experiments, through the API."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands.calls import connect
+from service.commands.console import done_by_hand, out, print_json
+from service.commands.grid import base_and_grid
+from service.commands.options import ApiKey, Json, Url, of_spec
+
+if TYPE_CHECKING:
+    from service.client import Client, SweepHandle, Sync
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+Watch = Annotated[bool, typer.Option("--watch", help="Wait until all of it has ended, then compare.")]
+
+
+@app.command()
+def sweep(
+    activation: Annotated[str, typer.Option(metavar="NAMES", help="Activations, with commas between them.")],
+    depth: Annotated[str, typer.Option(metavar="NUMBERS", help="Hidden layers: 3, or 1,2,5, or 1-8, or 1-9:2.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="Repeats of each, with the seeds from 0 on.")] = None,
+    units: Annotated[str | None, of_spec("units", "As depth.", "NUMBERS")] = None,
+    epochs: Annotated[str | None, of_spec("epochs", "As depth.", "NUMBERS")] = None,
+    learning_rate: Annotated[
+        str | None,
+        of_spec("learning_rate", "With commas between them.", "NUMBERS"),
+    ] = None,
+    optimizer: Annotated[str | None, of_spec("optimizer", "With commas between them.", "NAMES")] = None,
+    batch_size: Annotated[str | None, of_spec("batch_size", "As depth.", "NUMBERS")] = None,
+    initializer: Annotated[str | None, of_spec("initializer", "With commas between them.", "NAMES")] = None,
+    dataset: Annotated[str | None, of_spec("dataset", "With commas between them.", "NAMES")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.", show_default=False)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A word to find its experiments by; repeat it for more.")
+    ] = None,
+    watch: Watch = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count only; nothing is queued.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Train every combination of the values, repeated over seeds, to be compared.
+
+    Example: epochd sweep --activation sigmoid,relu --depth 1-3 --seeds 10 --watch
+
+    Example: epochd sweep --activation relu --depth 2 --learning-rate 0.0001,0.001,0.01 --seeds 5 --dry-run
+    """
+    base, grid = base_and_grid(
+        {
+            "activation": activation,
+            "depth": depth,
+            "units": units,
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "optimizer": optimizer,
+            "batch_size": batch_size,
+            "initializer": initializer,
+            "dataset": dataset,
+        }
+    )
+    wanted: dict[str, Any] = {"base": base, "grid": grid, "seeds": seeds, "name": name, "tags": tag}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    with connect(url, api_key) as api:
+        if dry_run and as_json:
+            print_json(api.request("POST", "/sweeps", params={"dry_run": True}, json=wanted))
+        elif dry_run:
+            plan = api.plan_sweep(**wanted)
+            out.print(f"{plan.experiments:,} experiments: {len(plan.arms)} to compare, {plan.seeds} of each")
+        else:
+            queued = api.sweep(**wanted)
+            if watch:
+                _compare(api, queued, watch=True, as_json=as_json)
+            else:
+                print_json(queued.raw) if as_json else out.print(queued.id)
+
+
+@app.command()
+def compare(
+    identity: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="Its id: whole, or the first eight or more characters.")
+    ],
+    reference: Annotated[
+        str | None, typer.Option(help="Compare all with this one, by its name in the table.", show_default=False)
+    ] = None,
+    watch: Watch = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Say which arm of a sweep is better, and how sure that is, as far as it has come.
+
+    Example: epochd compare 01a20f00-0000-7000-8000-000000000000 --reference 'relu, depth 1'
+    """
+    with connect(url, api_key) as api:
+        _compare(api, api.get_sweep(identity), reference=reference, watch=watch, as_json=as_json)
+
+
+def _compare(
+    api: "Client", found: "SweepHandle[Sync]", *, reference: str | None = None, watch: bool, as_json: bool
+) -> None:
+    from service.commands import display
+
+    if watch:
+        try:
+            found.wait(progress=True)
+        except KeyboardInterrupt:
+            hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
+            done_by_hand(f"sweep {found.id}", hints)
+    if as_json:
+        params = {} if reference is None else {"reference": reference}
+        print_json(api.request("GET", f"/sweeps/{found.id}/comparison", params=params))
+    else:
+        out.print(display.comparison(found.comparison(reference=reference)))

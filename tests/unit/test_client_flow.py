@@ -1,0 +1,186 @@
+"""The client's conversations without a network: every step is looked at, and answered by hand."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from service import errors as domain
+from service.api import problems
+from service.client import ApiError, NoAnswer, QueueFull, Retries, Unavailable
+from service.client import errors as client_errors
+from service.client.core import Core
+from service.client.errors import BY_NAME, problem
+from service.client.flow import Close, Emit, End, Outcome, Pause, Read, Send, Stream, through
+from service.client.values import SpecOptions
+from service.domain.experiment import Spec
+
+REQUEST = httpx.Request("GET", "http://service/experiments")
+BROKEN = httpx.ReadError("broken", request=REQUEST)
+NEVER_SENT = httpx.ConnectError("refused", request=REQUEST)
+
+
+def answer(status: int, kind: str = "about:blank", **headers: str) -> httpx.Response:
+    body = {"type": f"urn:epochd:problem:{kind}", "detail": "why"}
+    return httpx.Response(status, json=body, headers=headers, request=REQUEST)
+
+
+def talk(*outcomes: httpx.Response | Exception, times: int = 2, **request: Any) -> tuple[list[float], Any]:
+    """The pauses between these answers to one request, and what came of it: a response or an error."""
+    with httpx.Client(base_url="http://service") as http:
+        flow = Core(http, Retries(times=times, first_seconds=1, most_seconds=5)).exchange("POST", "/x", **request)
+        pauses: list[float] = []
+        left, outcome = list(outcomes), Outcome()
+        try:
+            while not isinstance(step := outcome.tell(flow), End):
+                outcome = Outcome()
+                if isinstance(step, Pause):
+                    pauses.append(step.seconds)
+                elif isinstance(step, Send):
+                    came = left.pop(0)
+                    outcome = Outcome(error=came) if isinstance(came, Exception) else Outcome(came)
+        except ApiError as error:
+            assert left == []
+            return pauses, error
+    assert left == []
+    return pauses, step.value
+
+
+def test_what_goes_away_is_asked_again_and_the_wait_grows() -> None:
+    pauses, came = talk(BROKEN, answer(503), answer(200))
+    assert came.status_code == 200
+    assert 0.5 <= pauses[0] <= 1 <= pauses[1] <= 2
+
+
+def test_the_service_says_how_long_to_wait() -> None:
+    assert talk(answer(429, **{"Retry-After": "3"}), answer(200))[0] == [3]
+    assert talk(answer(503, **{"Retry-After": "0"}), answer(200))[0] == [0]
+
+
+def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
+    pauses, came = talk(answer(429, "queue-full", **{"Retry-After": "6"}))
+    assert (pauses, type(came)) == ([], QueueFull)
+
+
+def test_it_is_tried_so_often_and_no_more() -> None:
+    pauses, came = talk(NEVER_SENT, answer(502), answer(503, "unavailable"))
+    assert (len(pauses), type(came)) == (2, Unavailable)
+    assert isinstance(talk(BROKEN, times=0)[1], NoAnswer)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 500, 501])
+def test_what_would_be_answered_the_same_is_not_asked_again(status: int) -> None:
+    pauses, came = talk(answer(status))
+    assert (pauses, came.status) == ([], status)
+
+
+@pytest.mark.parametrize("lost", [BROKEN, answer(503), answer(504)])
+def test_what_may_have_been_done_is_not_asked_again_when_twice_is_too_often(lost: Any) -> None:
+    assert talk(lost, repeatable=False)[0] == []
+
+
+@pytest.mark.parametrize(
+    "refused", [NEVER_SENT, answer(429), answer(409, "idempotency-key-in-flight")], ids=["unsent", "full", "in flight"]
+)
+def test_what_was_surely_not_done_is_asked_again(refused: Any) -> None:
+    pauses, came = talk(refused, answer(200), repeatable=False)
+    assert (len(pauses), came.status_code) == (1, 200)
+
+
+def test_a_redirect_is_no_answer() -> None:
+    pauses, came = talk(httpx.Response(301, request=REQUEST))
+    assert (pauses, type(came), came.status) == ([], ApiError, 301)
+
+
+def test_a_refused_stream_is_read_and_closed_before_it_is_asked_for_again() -> None:
+    with httpx.Client(base_url="http://service") as http:
+        flow = Core(http, Retries(times=1)).exchange("GET", "/x", stream=True)
+        assert isinstance(next(flow), Send)
+        steps = [flow.send(answer(503)), *(flow.send(None) for _ in range(3))]
+    assert [type(step) for step in steps] == [Read, Close, Pause, Send]
+
+
+def test_a_stream_that_is_left_closes_what_it_opened() -> None:
+    def numbers() -> Stream[int]:
+        try:
+            yield Emit(1)
+            yield Emit(2)
+        finally:
+            yield Close(answer(200))
+
+    stream = through(numbers(), lambda number: Emit(number * 10))
+    assert next(stream) == Emit(10)
+    assert isinstance(stream.throw(GeneratorExit()), Close)
+    with pytest.raises(GeneratorExit):
+        next(stream)
+
+
+def test_a_stream_whose_values_cannot_be_used_closes_what_it_opened() -> None:
+    closed = []
+
+    def numbers() -> Stream[int]:
+        try:
+            yield Emit(1)
+        finally:
+            yield Close(answer(200))
+            closed.append(True)
+
+    flow = through(numbers(), lambda number: Emit(number // 0))
+    assert isinstance(next(flow), Close)
+    with pytest.raises(ZeroDivisionError):
+        next(flow)
+    assert closed
+
+
+# The errors.
+
+
+def raised_by_the_api() -> dict[str, int]:
+    """The problems that the API makes of its own errors, with their status."""
+    kinds = [kind for kind in vars(domain).values() if isinstance(kind, type) and issubclass(kind, domain.EpochdError)]
+    inside = (domain.LeaseLost, domain.TrainingError)
+    return {
+        problems._name(kind("why")): problems._status(kind("why")) for kind in kinds if not issubclass(kind, inside)
+    }
+
+
+@pytest.mark.parametrize(("name", "status"), raised_by_the_api().items())
+def test_every_problem_is_an_error_of_its_status(name: str, status: int) -> None:
+    found = problem(status, {"type": f"urn:epochd:problem:{name}", "detail": "why", "title": "Title"}, "")
+    assert (str(found), found.status, found.title, found.type) == ("why", status, "Title", f"urn:epochd:problem:{name}")
+    assert found.by_status in {status, None}
+
+
+def test_the_errors_a_caller_may_catch_have_the_names_of_the_problems() -> None:
+    general = {"invalid-input", "invalid-cursor", "unsupported-media-type", "epochd-error"}
+    inside = {"schema-out-of-date", "blob-corrupt", "blob-missing"}
+    assert set(raised_by_the_api()) - general - inside <= set(BY_NAME)
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    def drawn(kind: type, indent: str = "") -> list[str]:
+        children: list[type] = kind.__subclasses__()
+        return [
+            line
+            for child in children
+            for last in [child is children[-1]]
+            for line in [
+                f"{indent}{'└' if last else '├'}── {child.__name__}",
+                *drawn(child, indent + ("    " if last else "│   ")),
+            ]
+        ]
+
+    assert client_errors.__doc__ is not None
+    assert "\n".join(drawn(ApiError)) in client_errors.__doc__
+    assert {kind.__name__ for kind in BY_NAME.values()} | {"ApiError", "FieldError"} == set(client_errors.__all__)
+
+
+def test_an_answer_that_is_no_problem_is_an_error_all_the_same() -> None:
+    found = problem(502, {}, "http://service answers 502 Bad Gateway")
+    assert (type(found), str(found), found.status) == (ApiError, "http://service answers 502 Bad Gateway", 502)
+    assert type(problem(404, {"type": "urn:epochd:problem:of-tomorrow"}, "")) is client_errors.NotFound
+    assert str(found.about("experiment 7")) == "experiment 7: http://service answers 502 Bad Gateway"
+
+
+def test_everything_a_spec_has_can_be_said() -> None:
+    assert {"activation", "depth", *SpecOptions.__annotations__} == set(Spec.model_fields)
