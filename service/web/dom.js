@@ -7,7 +7,12 @@ export function h(tag, properties = {}, ...children) {
     if (typeof value === "function") element.addEventListener(name, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return fill(element, children);
+}
+
+// Makes these an element's only children; lists are taken apart, and what is empty is left out.
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => ![null, undefined, false, ""].includes(child)));
   return element;
 }
 

@@ -1,12 +1,14 @@
 // Figures, drawn by Plotly, which is loaded when the first one is shown.
 
 import { get, send } from "./api.js";
-import { h } from "./dom.js";
+import { h, setText } from "./dom.js";
 import { t } from "./i18n.js";
 import { merged } from "./live.js";
 import { failure } from "./parts.js";
 
 const SCRIPT = "/assets/plotly.min.js";
+const NOT_INSTALLED = 501;
+const ABOVE = 12; // px over the plot, where its title was
 
 // Style elements that Plotly would add when it starts; it adds none where an element of that name is. The page's policy
 // forbids them, and `style.css` has what is needed of the first. The second is of the maps, which are not drawn here.
@@ -20,10 +22,11 @@ function plotly() {
     document.head.append(h("script", {
       src: SCRIPT,
       load: () => resolve(globalThis.Plotly),
-      error: () => {
-        loading = undefined;
-        send(SCRIPT).then(() => reject(new Error(t("noPlotly"))), reject);
-      },
+      // A script's error does not say what it is: the answer does.
+      error: () => send(SCRIPT).then(() => new Error(t("noPlotly")), (error) => error).then((error) => {
+        if (error.status !== NOT_INSTALLED) loading = undefined;
+        reject(error.status === NOT_INSTALLED ? new Error(t("noPlotly")) : error);
+      }),
     }));
   });
   return loading;
@@ -31,18 +34,36 @@ function plotly() {
 
 const ink = (element) => getComputedStyle(element).color;
 
+// What stands in a figure's title, without its markup: in bold what it shows, then what one must know to read it.
+function words({ text }) {
+  const { body } = new DOMParser().parseFromString(text.replaceAll("<br>", " "), "text/html");
+  const head = body.querySelector("b")?.textContent ?? "";
+  return [head, body.textContent.slice(head.length).trim()];
+}
+
+// The layout without its title, which stands over the plot as text of the page: it wraps, and can be selected.
+function untitled(layout, colour) {
+  const { title, ...rest } = layout;
+  const margin = { ...rest.margin, t: ABOVE };
+  return { ...rest, margin, height: rest.height - rest.margin.t + ABOVE, font: { ...rest.font, color: colour } };
+}
+
 // A place for a figure. `draw(figure)` shows or changes it, and `fetched(path)` asks the API for it first.
 export function figure(label, signal) {
-  const plot = h("div", { class: "plot" });
+  const plot = h("div", { class: "drawn" });
   const note = h("p", { class: "faint", role: "status" }, t("loading"));
-  const element = h("figure", { class: "card figure", "aria-label": label }, note, plot);
+  const title = h("h2");
+  const hint = h("p", { class: "faint" });
+  const element = h("figure", { class: "card figure", "aria-label": label }, h("figcaption", {}, title, hint), note, plot);
   let shown;
   const draw = async (wanted) => {
     shown = wanted;
     const lib = await plotly();
     if (signal.aborted || shown !== wanted) return;
-    const layout = { ...wanted.layout, font: { ...wanted.layout.font, color: ink(plot) } };
-    await lib.react(plot, wanted.data, layout, { responsive: true, displayModeBar: false });
+    const [head, rest] = words(wanted.layout.title);
+    setText(title, head);
+    setText(hint, rest);
+    await lib.react(plot, wanted.data, untitled(wanted.layout, ink(plot)), { responsive: true, displayModeBar: false });
     note.remove();
   };
   const fetched = merged(async () => {
@@ -51,7 +72,7 @@ export function figure(label, signal) {
     } catch (error) {
       if (signal.aborted || error instanceof TypeError) return; // asked again when the service is back
       note.replaceChildren(failure(error));
-      element.prepend(note);
+      plot.before(note);
     }
   });
   addEventListener("colours", () => shown && draw({ ...shown }), { signal });

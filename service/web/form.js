@@ -45,15 +45,15 @@ export function field(name, described, { pointer = `/${name}`, required = false,
   const schema = plain(described);
   const range = bounds(schema);
   const fault = h("p", { class: "fault", id: `${id}-fault` });
-  const element = h("div", { class: "field" },
+  const head = h("div", { class: "row between" },
     // A group of boxes has no label element of its own.
     input.tagName === "FIELDSET" ? h("span", { class: "label", id: `${id}-label` }, label(name, described)) :
-      h("label", { for: id }, label(name, described), required && h("span", { class: "faint" }, ` ${t("required")}`)),
-    input,
+      h("label", { for: id }, label(name, described), required && h("span", { class: "faint" }, ` ${t("required")}`)));
+  const element = h("div", { class: "field" }, head, input,
     h("p", { class: "hint", id: `${id}-hint` }, hint(name, described), range && h("span", { class: "range" }, ` ${range}`)),
     fault);
   return {
-    name, pointer, element, input, read,
+    name, pointer, element, head, input, read,
     set: (value) => (input.value = Array.isArray(value) ? value.join(", ") : value),
     tell: (message) => {
       fault.textContent = message;

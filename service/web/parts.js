@@ -8,9 +8,22 @@ export const ACTIVE = new Set(["queued", "running", "cancelling"]);
 
 export const title = (spec) => spec.name ?? `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`;
 
-export const network = (spec) =>
-  [spec.activation, t("depthOf", { depth: spec.depth }), t("unitsOf", { units: spec.units }), spec.optimizer,
-    t("seedOf", { seed: spec.seed }), ...(spec.dataset === "mnist" ? [] : [spec.dataset])].join(" · ");
+const WORDS = { depth: "depthOf", units: "unitsOf", seed: "seedOf" };
+
+// One field of a spec in words.
+export function setting(field, value) {
+  if (field in WORDS) return t(WORDS[field], { [field]: value });
+  return typeof value === "string" ? value : `${t(`field.${field}`).toLowerCase()} ${value}`;
+}
+
+// What an experiment trains, besides what its title says already.
+export function network(spec, whole = spec.name !== null) {
+  const fields = [...(whole ? ["activation", "depth"] : []), "units", "optimizer", "seed", ...(spec.dataset === "mnist" ? [] : ["dataset"])];
+  return fields.map((field) => setting(field, spec[field])).join(" · ");
+}
+
+// The list that a view belongs to.
+export const path = (list) => h("p", { class: "path" }, link(`#/${list}`, `← ${t(list)}`));
 
 export const badge = (status) => h("span", { class: `badge ${status}` }, t(`status.${status}`));
 

@@ -1,11 +1,11 @@
 // Curves of several experiments over each other, and what tells these apart.
 
 import { get } from "../api.js";
-import { h, link } from "../dom.js";
+import { fill, h, link } from "../dom.js";
 import { figure } from "../figure.js";
 import { duration, number, share, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { ACTIVE, badge, empty, go, table, title } from "../parts.js";
+import { ACTIVE, badge, empty, go, path, setting, table, title } from "../parts.js";
 
 // As in the figures of the API: the hues of Okabe and Ito, each seen on white and on black.
 const COLOURS = ["#0077BA", "#B04C00", "#007353", "#9C5B7F", "#BE8300", "#4694C0", "#8E8E8E"];
@@ -15,28 +15,28 @@ const CURVES = [["val_accuracy", "testAccuracy", "linear"], ["loss", "trainingLo
 
 export default async function compare(view, { query, signal }) {
   const ids = [...new Set((query.get("ids") ?? "").split(",").filter(Boolean))].slice(0, MOST);
-  view.append(h("p", { class: "faint" }, link("#/experiments", t("experiments")), " / "), h("h1", {}, t("comparison")));
+  view.append(h("div", {}, path("experiments"), h("h1", {}, t("comparison"))));
   if (!ids.length) {
     view.append(empty(t("pickFirst"), go("#/experiments", t("experiments"), "button primary")));
     return;
   }
   const runs = ids.map(() => ({ epochs: [] }));
   const plots = CURVES.map(([, word]) => figure(t(word), signal));
-  const numbers = h("div");
+  const numbers = h("div", { class: "card" });
   view.append(numbers, h("div", { class: "figures" }, plots.map((one) => one.element)));
 
   async function read(run, at) {
     if (run.experiment && !ACTIVE.has(run.experiment.status)) return;
-    const path = `/experiments/${encodeURIComponent(ids[at])}`;
-    run.experiment = await get(path, signal);
+    const address = `/experiments/${encodeURIComponent(ids[at])}`;
+    run.experiment = await get(address, signal);
     const last = run.epochs.at(-1)?.epoch ?? 0;
-    run.epochs.push(...(await get(`${path}/metrics?after_epoch=${last}`, signal)).epochs);
+    run.epochs.push(...(await get(`${address}/metrics?after_epoch=${last}`, signal)).epochs);
   }
 
   // Whatever all share says nothing here.
   function label({ experiment: { spec, id } }, differing) {
     if (spec.name) return spec.name;
-    const words = differing.filter((field) => field !== "name").map((field) => (typeof spec[field] === "string" ? spec[field] : `${t(`field.${field}`)} ${spec[field]}`));
+    const words = differing.filter((field) => field !== "name").map((field) => setting(field, spec[field]));
     return words.length ? words.join(", ") : `${title(spec)} (${id.slice(-4)})`;
   }
 
@@ -53,7 +53,7 @@ export default async function compare(view, { query, signal }) {
       })),
       layout: {
         height: 330 + 19 * labels.length, margin: { l: 12, r: 12, t: 44, b: 12 }, font: { size: 12, family: "system-ui, sans-serif" },
-        title: { text: `<b>${t(word)}</b>`, x: 0, xref: "container", pad: { l: 12 }, font: { size: 16 } },
+        title: { text: `<b>${t(word)}</b>` },
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, hovermode: "closest", showlegend: true,
         legend: { orientation: "h", x: 0, y: -0.25, yanchor: "top" },
         xaxis: { title: { text: t("epoch") }, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
@@ -61,7 +61,7 @@ export default async function compare(view, { query, signal }) {
       },
     }));
     const heads = [t("experiment"), t("field.status"), t("testAccuracy"), t("testLoss"), t("epoch"), t("computation")];
-    numbers.replaceChildren(
+    fill(numbers,
       table(t("comparison"), heads, runs.map(({ experiment: { id, status, result, progress } }, at) => [
         link(`#/experiments/${id}`, labels[at]), badge(status), share(result?.test_accuracy), share(result?.test_loss),
         `${number(progress.epoch)}/${number(progress.epochs)}`, result ? duration(result.computation_seconds) : "–"])),

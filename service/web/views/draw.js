@@ -8,6 +8,8 @@ import { empty, failure, go, title } from "../parts.js";
 
 const SIZE = 280; // px of the paper: ten to a pixel of MNIST
 const PEN = 22;
+const INK = "#16181d";
+const PAPER = "#fff";
 const MOST = 4;
 const STEP = 14; // px the pen moves at a press of a key
 const SIDE = 28;
@@ -21,6 +23,10 @@ export default async function draw(view, { query, signal }) {
   }
   const asked = (query.get("model") ?? "").split(",").filter(Boolean).slice(0, MOST);
   const chosen = asked.length ? asked : [known[0].value];
+  for (const one of chosen.filter((value) => !known.some((other) => other.value === value))) {
+    const experiment = await get(`/experiments/${encodeURIComponent(one)}`, signal);
+    known.push(candidate(experiment));
+  }
   let picture = null; // what was given instead of a drawing
 
   const paper = h("canvas", { width: SIZE, height: SIZE, class: "paper", tabindex: 0, role: "img", "aria-label": t("paper"), "aria-describedby": "draw-keys" });
@@ -59,9 +65,9 @@ export default async function draw(view, { query, signal }) {
   const blank = () => !inked;
 
   function paint() {
-    ink.fillStyle = "#fff";
+    ink.fillStyle = PAPER;
     ink.fillRect(0, 0, SIZE, SIZE);
-    Object.assign(ink, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: "#16181d" });
+    Object.assign(ink, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: INK, fillStyle: INK });
   }
 
   function wipe() {
@@ -76,9 +82,13 @@ export default async function draw(view, { query, signal }) {
   function stroke(from, to) {
     if (picture) wipe();
     ink.beginPath();
-    ink.moveTo(...from);
-    ink.lineTo(...to);
-    ink.stroke();
+    if (from === to) ink.arc(...to, PEN / 2, 0, 2 * Math.PI); // a line of no length leaves no ink
+    else {
+      ink.moveTo(...from);
+      ink.lineTo(...to);
+    }
+    if (from === to) ink.fill();
+    else ink.stroke();
     inked = true;
     predict();
   }
@@ -152,7 +162,6 @@ export default async function draw(view, { query, signal }) {
 
   function showModels() {
     const options = known.map((one) => [one.value, one.text]);
-    for (const one of chosen) if (!options.some(([value]) => value === one)) options.push([one, one.slice(-12)]);
     models.replaceChildren(
       h("div", { class: "row" },
         chosen.map((value, at) => h("span", { class: "row pick" },
@@ -180,7 +189,7 @@ export default async function draw(view, { query, signal }) {
     while (columns.length < chosen.length) columns.push(column());
     answers.replaceChildren(...columns.map((one) => one.element));
     columns.forEach((one, at) => {
-      const name = known.find(({ value }) => value === chosen[at])?.text ?? chosen[at].slice(-12);
+      const name = known.find(({ value }) => value === chosen[at]).text;
       one.show(name, given?.[at]?.predictions[0]);
     });
     const words = given?.map((one) => t("reads", { label: one.predictions[0].label, share: percent(one.predictions[0].confidence) })) ?? [];
@@ -219,7 +228,7 @@ function column() {
       const probability = prediction?.probabilities[at] ?? 0;
       fill.style.setProperty("width", `${100 * probability}%`);
       setText(value, prediction ? percent(probability) : "");
-      row.classList.toggle("top", prediction?.digit === at);
+      row.classList.toggle("best", prediction?.digit === at);
     });
     const pixels = prediction?.explanation?.pixels ?? prediction?.pixels;
     saw.hidden = !pixels;
@@ -246,6 +255,8 @@ async function candidates(signal) {
   }
   return [
     ...aliases.map((one) => ({ value: one.alias, text: `${one.alias} (${share(one.test_accuracy)})` })),
-    ...[...best.values()].map((one) => ({ value: one.id, text: `${title(one.spec)} (${share(one.result.test_accuracy)})` })),
+    ...[...best.values()].map(candidate),
   ];
 }
+
+const candidate = (one) => ({ value: one.id, text: `${title(one.spec)} (${share(one.result?.test_accuracy)})` });

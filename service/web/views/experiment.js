@@ -1,17 +1,17 @@
 // One experiment: what it learns while it learns, and what came of it.
 
 import { get, reach, send } from "../api.js";
-import { button, download, h, link, say } from "../dom.js";
+import { button, download, fill, h, link, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, bytes, duration, moment, number, share, t } from "../i18n.js";
 import { follow } from "../live.js";
-import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, network, snippet, table, title } from "../parts.js";
+import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, network, path, snippet, table, title } from "../parts.js";
 
 const VERDICTS = { vanishing: "warn", exploding: "warn", healthy: "good" };
 
 export default async function experimentView(view, { id, signal }) {
-  const path = `/experiments/${encodeURIComponent(id)}`;
-  let experiment = await get(path, signal);
+  const address = `/experiments/${encodeURIComponent(id)}`;
+  let experiment = await get(address, signal);
   const epochs = new Map();
 
   const problems = h("div");
@@ -25,7 +25,7 @@ export default async function experimentView(view, { id, signal }) {
   const place = (name) => {
     const one = figure(t(`figure.${name}`), signal);
     figures.append(one.element);
-    return () => one.fetched(`${path}/figures/${name}`);
+    return () => one.fetched(`${address}/figures/${name}`);
   };
   const growing = [place("learning-curves"), place("gradient-norms")];
   let final = null;
@@ -39,14 +39,14 @@ export default async function experimentView(view, { id, signal }) {
       else (experiment = answer), show();
     };
     const focused = head.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
-    head.replaceChildren(
-      h("p", { class: "faint" }, link("#/experiments", t("experiments")), " / "),
+    fill(head,
+      path("experiments"),
       h("div", { class: "row between" },
         h("div", { class: "row" }, h("h1", { tabindex: -1 }, title(spec)), badge(status)),
         h("div", { class: "row" },
           model ? go(`#/draw?model=${id}`, t("drawWithIt"), "button primary") : "",
           go(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, problems, changed))),
-      h("p", { class: "faint" }, network(spec), " ", spec.tags.map((tag) => h("span", { class: "tag" }, tag))),
+      h("p", { class: "faint" }, network(spec, true), " ", spec.tags.map((tag) => h("span", { class: "tag" }, tag))),
       error ? failure({ message: `${error.code}: ${error.message}` }) : "",
       facts([
         [t("testAccuracy"), result && share(result.test_accuracy)],
@@ -74,7 +74,7 @@ export default async function experimentView(view, { id, signal }) {
     const last = [...epochs.values()].at(-1);
     const words = [t("epochsOf", { epoch: done, epochs: total })];
     if (last) words.push(`${t("loss")} ${share(last.loss)}`, `${t("testAccuracy")} ${share(last.val_accuracy)}`);
-    progress.replaceChildren(
+    fill(progress,
       bar(done, total, t("epochsOf", { epoch: done, epochs: total })), h("span", {}, words.join(" · ")),
       last?.gradients ? h("span", { class: `badge ${VERDICTS[last.gradients]}`, title: t("verdictHint") }, t(`verdict.${last.gradients}`)) : "");
   }
@@ -95,7 +95,7 @@ export default async function experimentView(view, { id, signal }) {
       const answer = await send(experiment.links.metrics, { headers: { Accept: "text/csv" } });
       download(`${id}.csv`, await answer.text(), "text/csv");
     }));
-    take.replaceChildren(
+    fill(take,
       h("h2", {}, t("take")),
       h("div", { class: "row" }, model ? [file("keras", "Keras"), file("onnx", "ONNX")] : "", csv),
       h("p", { class: "faint" }, t("sameByApi")),
@@ -111,18 +111,18 @@ export default async function experimentView(view, { id, signal }) {
 
   async function again() {
     const before = experiment.status;
-    experiment = await get(path, signal).catch(() => experiment);
+    experiment = await get(address, signal).catch(() => experiment);
     if (signal.aborted) return;
     if (before !== experiment.status && !ACTIVE.has(experiment.status)) say(`${title(experiment.spec)}: ${t(`status.${experiment.status}`)}`);
     show();
   }
 
-  for (const one of (await get(`${path}/metrics`, signal)).epochs) epochs.set(one.epoch, one);
+  for (const one of (await get(`${address}/metrics`, signal)).epochs) epochs.set(one.epoch, one);
   show();
   for (const draw of growing) draw();
   reach.addEventListener("change", () => reach.away || again().then(() => growing.forEach((draw) => draw())), { signal });
   if (!ACTIVE.has(experiment.status)) return;
-  follow(`${path}/events`, {
+  follow(`${address}/events`, {
     epoch: (epoch) => (epochs.has(epoch.epoch) ? undefined : told(epoch)),
     status: again,
     done: again,

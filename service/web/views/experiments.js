@@ -137,7 +137,7 @@ export default async function experiments(view, { query: given, signal }) {
     const row = { experiment: null };
     row.element = h("tr", {}, h("td", {}, box),
       h("th", { scope: "row" }, link(`#/experiments/${first.id}`, title(first.spec)),
-        h("span", { class: "faint line" }, network(first.spec)), (first.spec.tags ?? []).map((tag) => h("span", { class: "tag" }, tag))),
+        h("span", { class: "faint under" }, network(first.spec)), (first.spec.tags ?? []).map((tag) => h("span", { class: "tag" }, tag))),
       status, accuracy, loss, created, acts);
     created.title = moment(first.created_at);
     row.change = (now) => {
@@ -147,8 +147,8 @@ export default async function experiments(view, { query: given, signal }) {
       if (before && before.status === now.status && before.progress.epoch === now.progress.epoch) return;
       const { epoch, epochs } = now.progress;
       status.replaceChildren(badge(now.status), ...(now.status === "succeeded" ? [] :
-        now.error ? [h("span", { class: "faint line" }, now.error.message)] :
-          [h("span", { class: "line row" }, bar(epoch, epochs, t("epochsOf", { epoch, epochs })), h("span", { class: "faint" }, `${epoch}/${epochs}`))]));
+        now.error ? [h("span", { class: "faint under" }, now.error.message)] :
+          [h("span", { class: "under row" }, bar(epoch, epochs, t("epochsOf", { epoch, epochs })), h("span", { class: "faint" }, `${epoch}/${epochs}`))]));
       setText(accuracy, now.result ? share(now.result.test_accuracy) : "");
       setText(loss, now.result ? share(now.result.test_loss) : "");
       if (before?.status === now.status) return;

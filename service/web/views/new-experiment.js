@@ -1,9 +1,10 @@
 // A new experiment: every field of the API's description, checked by the API while it is filled in.
 
 import { description, get, post } from "../api.js";
-import { h, link } from "../dom.js";
+import { h } from "../dom.js";
 import { field, settled, tell } from "../form.js";
-import { number, t } from "../i18n.js";
+import { t } from "../i18n.js";
+import { path } from "../parts.js";
 
 const FIRST = ["activation", "depth", "units", "epochs", "optimizer", "learning_rate", "seed", "name"];
 
@@ -26,7 +27,7 @@ export default async function newExperiment(view, { query, signal }) {
     h("div", { class: "fields" }, shown.map((one) => one.element)),
     h("details", {}, h("summary", {}, t("moreFields")), h("div", { class: "fields" }, rest.map((one) => one.element))),
     problems, h("div", { class: "row between" }, plan, submit));
-  view.append(h("p", { class: "faint" }, link("#/experiments", t("experiments")), " / "), h("h1", {}, t("newExperiment")), form);
+  view.append(h("div", {}, path("experiments"), h("h1", {}, t("newExperiment"))), form);
 
   const spec = () => Object.fromEntries(fields.map((one) => [one.name, one.read()]).filter(([, value]) => value !== undefined));
 

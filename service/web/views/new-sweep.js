@@ -1,9 +1,10 @@
 // A new sweep: what to vary, what all share, how many seeds; counted by the API before anything is queued.
 
 import { description, post } from "../api.js";
-import { button, choice, h, link } from "../dom.js";
+import { button, choice, fill, h } from "../dom.js";
 import { field, names, settled, tell } from "../form.js";
 import { known, t } from "../i18n.js";
+import { path } from "../parts.js";
 
 const FIRST = { activation: ["sigmoid", "relu"], depth: "1, 2, 3" };
 
@@ -29,7 +30,7 @@ export default async function newSweep(view, { signal }) {
     h("h2", {}, t("repeat")), h("div", { class: "fields" }, seeds.element, name.element, tags.element),
     h("details", {}, h("summary", {}, t("shared")), h("p", { class: "faint" }, t("sharedHint")), h("div", { class: "fields" }, shared.map((one) => one.element))),
     problems, h("div", { class: "row between" }, plan, submit));
-  view.append(h("p", { class: "faint" }, link("#/sweeps", t("sweeps")), " / "), h("h1", {}, t("newSweep")), h("p", { class: "faint" }, t("sweepHint")), form);
+  view.append(h("div", {}, path("sweeps"), h("h1", {}, t("newSweep")), h("p", { class: "faint" }, t("sweepHint"))), form);
   for (const [one, values] of Object.entries(FIRST)) vary(one, values);
 
   // Choices are ticked; numbers are listed, or given as a range.
@@ -40,7 +41,7 @@ export default async function newSweep(view, { signal }) {
       pointer: `/grid/${one}`,
       parts: (id) => (choices ? ticks(id, choices, values) : listed(id, grid[one], values)),
     });
-    made.element.append(button(t("dontVary"), () => {
+    made.head.append(button(t("dontVary"), () => {
       varied.delete(one);
       made.element.remove();
       offer();
@@ -80,7 +81,7 @@ export default async function newSweep(view, { signal }) {
     try {
       const { experiments, arms, seeds: repeats, parameters } = await post("/sweeps?dry_run=true", sweep(), latest);
       tell(all(), problems, null);
-      plan.replaceChildren(
+      fill(plan,
         h("strong", {}, t("planRuns", { n: experiments })), " ", t("planSweep", { arms: arms.length, repeats, parameters }),
         h("details", {}, h("summary", {}, t("planArms")), h("p", {}, arms.map((arm) => arm.label).join(" · "))));
     } catch (error) {

@@ -1,19 +1,19 @@
 // One sweep: which arm is better, how sure that is, and the curves behind it.
 
 import { get, post, remove } from "../api.js";
-import { button, confirmed, h, link, say } from "../dom.js";
+import { button, confirmed, fill, h, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, moment, number, share, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { attempt, badge, bar, facts, go, snippet, table } from "../parts.js";
+import { attempt, badge, bar, facts, go, path, snippet, table } from "../parts.js";
 import { named } from "./sweeps.js";
 
 const FIGURES = ["accuracy-by-depth", "seed-scatter", "learning-curves", "gradient-norms"];
 const STATES = ["succeeded", "running", "queued", "cancelling", "failed", "cancelled"];
 
 export default async function sweepView(view, { id, signal }) {
-  const path = `/sweeps/${encodeURIComponent(id)}`;
-  let sweep = await get(path, signal);
+  const address = `/sweeps/${encodeURIComponent(id)}`;
+  let sweep = await get(address, signal);
   let counted = "";
 
   const head = h("div");
@@ -33,7 +33,7 @@ export default async function sweepView(view, { id, signal }) {
     const acts = sweep.status === "finished"
       ? button(t("delete"), () => attempt(problems, async () => {
         if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep")))) return;
-        await remove(path);
+        await remove(address);
         say(t("deleted", { name: named(sweep) }));
         location.hash = "#/sweeps";
       }), { class: "small danger" })
@@ -41,8 +41,8 @@ export default async function sweepView(view, { id, signal }) {
         sweep = await post(sweep.links.cancel);
         show();
       }), { class: "small" });
-    head.replaceChildren(
-      h("p", { class: "faint" }, link("#/sweeps", t("sweeps")), " / "),
+    fill(head,
+      path("sweeps"),
       h("div", { class: "row between" }, h("div", { class: "row" }, h("h1", { tabindex: -1 }, named(sweep)), badge(sweep.status)),
         h("div", { class: "row" }, go(`#/experiments?sweep_id=${id}`, t("itsExperiments")), acts)),
       facts([
@@ -53,7 +53,7 @@ export default async function sweepView(view, { id, signal }) {
         [t("created"), h("time", { datetime: sweep.created_at, title: moment(sweep.created_at) }, ago(sweep.created_at))],
       ]));
     const { done, total } = sweep.progress;
-    progress.replaceChildren(bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
+    fill(progress,bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
       STATES.filter((state) => sweep.progress[state]).map((state) => h("span", { class: `badge ${state}` }, `${t(`status.${state}`)} ${number(sweep.progress[state])}`)));
   }
 
@@ -64,7 +64,7 @@ export default async function sweepView(view, { id, signal }) {
     reading.textContent = `${found.reading.charAt(0).toUpperCase()}${found.reading.slice(1)}`;
     arms.replaceChildren(table(t("comparison"), [t("rank"), t("arm"), t("accuracy95"), t("loss95"), t("runsHead")],
       found.arms.map((arm) => [arm.rank ?? "–", arm.label, spread(arm.accuracy), spread(arm.loss), `${number(arm.n)}/${number(arm.planned)}`])));
-    pairs.replaceChildren(
+    fill(pairs,
       table(t("pairs"), [t("first"), t("second"), t("difference95"), t("wins"), "p (Holm)"],
         found.pairs.map((pair) => [pair.first, pair.second, spread(pair), `${number(pair.wins)}/${number(pair.n)}`,
           pair.p_holm === null ? "–" : pair.significant ? h("strong", {}, pair.p_holm.toPrecision(2)) : pair.p_holm.toPrecision(2)])),
@@ -72,12 +72,12 @@ export default async function sweepView(view, { id, signal }) {
   }
 
   async function refresh() {
-    sweep = await get(path, signal);
+    sweep = await get(address, signal);
     const now = JSON.stringify(sweep.progress);
     if (now !== counted) {
       show();
       await compare();
-      await Promise.all(figures.map(([name, one]) => one.fetched(`${path}/figures/${name}`)));
+      await Promise.all(figures.map(([name, one]) => one.fetched(`${address}/figures/${name}`)));
       if (counted && sweep.status === "finished") say(`${named(sweep)}: ${t("status.finished")}`);
       counted = now;
     }

@@ -53,11 +53,11 @@ export default async function sweeps(view, { signal }) {
   function line(sweep, text) {
     const { done, total, failed } = sweep.progress;
     const runs = h("td", {}, h("span", { class: "row" }, bar(done, total, t("runsOf", { done, total })), h("span", { class: "faint" }, t("runsOf", { done, total }))));
-    if (failed) runs.append(h("span", { class: "fault line" }, t("failedRuns", { n: failed })));
+    if (failed) runs.append(h("span", { class: "fault under" }, t("failedRuns", { n: failed })));
     const created = h("td", { class: "wide faint", title: moment(sweep.created_at) });
     setText(created, ago(sweep.created_at));
     return h("tr", { "data-shown": text },
-      h("th", { scope: "row" }, link(`#/sweeps/${sweep.id}`, named(sweep)), h("span", { class: "faint line" }, t("runs", { n: sweep.size }))),
+      h("th", { scope: "row" }, link(`#/sweeps/${sweep.id}`, named(sweep)), h("span", { class: "faint under" }, t("runs", { n: sweep.size }))),
       h("td", {}, badge(sweep.status)), runs, created);
   }
 
