@@ -27,7 +27,7 @@ async function show(first = false) {
   const { signal } = leave;
   const route = ROUTES.find(([pattern]) => pattern.test(path));
   for (const a of document.querySelectorAll("#nav a")) {
-    a.toggleAttribute("aria-current", a.getAttribute("href") === `#/${route?.[2]}`);
+    a.toggleAttribute("aria-current", a.getAttribute("href") === `/#/${route?.[2]}`);
     if (a.hasAttribute("aria-current")) a.setAttribute("aria-current", "page");
   }
   const view = h("div", { class: "view" });

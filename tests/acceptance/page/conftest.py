@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.acceptance.conftest import Service, serving
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = "4.14.1"
-WAIT_MS = 30_000
+WAIT_MS = 90_000
+SEVEN = [(80, 70), (200, 70), (170, 130), (140, 190), (125, 240)]
+"""A digit on paper of 280 by 280."""
 VIOLATIONS = (
     "addEventListener('securitypolicyviolation', (e) => console.error('policy', e.effectiveDirective, e.blockedURI))"
 )
@@ -74,6 +85,36 @@ def until_points(page: Page, least: int, plot: int = 0) -> None:
     )
 
 
+def settle(page: Page) -> None:
+    """Wait until every figure of the view is drawn."""
+    page.wait_for_function("() => [...document.querySelectorAll('.drawn')].every((one) => one.data?.length)")
+
+
+def spots(page: Page, places: list[tuple[int, int]]) -> list[tuple[float, float]]:
+    """Where in the window these places of the paper are."""
+    page.locator(".paper").scroll_into_view_if_needed()
+    box = page.locator(".paper").bounding_box()
+    assert box is not None
+    return [(box["x"] + x * box["width"] / 280, box["y"] + y * box["height"] / 280) for x, y in places]
+
+
+def draw_seven(page: Page) -> None:
+    first, *rest = spots(page, SEVEN)
+    page.mouse.move(*first)
+    page.mouse.down()
+    for spot in rest:
+        page.mouse.move(*spot, steps=8)
+    page.mouse.up()
+
+
+def launch(playwright: Playwright) -> Browser:
+    """The browser that is installed; a test is skipped where there is none."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser is installed: one of {', '.join(BROWSERS)} is needed")
+    return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+
+
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
@@ -82,10 +123,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser is installed: one of {', '.join(BROWSERS)} is needed")
-    browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    browser = launch(playwright)
     yield browser
     browser.close()
 

@@ -139,7 +139,9 @@ def test_several_experiments_are_compared(seen: Watched, trained: Service, model
     expect(page.get_by_role("region", name="Comparison").locator("tbody tr")).to_have_count(2)
 
 
-def test_the_table_has_pages_without_end_and_new_experiments_come_by_themselves(browser: Browser, idle: Service) -> None:
+def test_the_table_has_pages_without_end_and_new_experiments_come_by_themselves(
+    browser: Browser, idle: Service
+) -> None:
     idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}, "seeds": 130}).raise_for_status()
     with watched(browser, idle.url) as seen:
         page = seen.open()

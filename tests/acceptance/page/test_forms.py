@@ -78,14 +78,16 @@ def test_an_experiment_is_changed_and_trained_anew(browser: Browser, idle: Servi
 def test_a_sweep_is_counted_by_a_dry_run_and_queued(browser: Browser, idle: Service) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
-        expect(page.get_by_text("30 experiments: 6 networks × 5 seeds, the largest with 13,274")).to_be_visible()
+        expect(
+            page.get_by_text("30 experiments: 6 networks \N{MULTIPLICATION SIGN} 5 seeds, the largest with 13,274")
+        ).to_be_visible()
         page.get_by_label("tanh", exact=True).check()
         page.locator("#f-grid-depth").fill("1..4")
         page.locator("#f-seeds").fill("2")
-        expect(page.get_by_text("24 experiments: 12 networks × 2 seeds")).to_be_visible()
+        expect(page.get_by_text("24 experiments: 12 networks \N{MULTIPLICATION SIGN} 2 seeds")).to_be_visible()
         page.get_by_label("Vary something else").select_option("learning_rate")
         page.locator("#f-grid-learning_rate").fill("0.0001..0.1 x 4 log")
-        expect(page.get_by_text("96 experiments: 48 networks × 2 seeds")).to_be_visible()
+        expect(page.get_by_text("96 experiments: 48 networks \N{MULTIPLICATION SIGN} 2 seeds")).to_be_visible()
         page.get_by_text("What all share").click()
         page.locator("#f-base-epochs").fill("3")
         assert idle.http.get("/sweeps").json()["data"] == []

@@ -30,7 +30,7 @@ def test_a_sweep_is_followed_compared_and_deleted(seen: Watched, trained: Servic
     best = found["arms"][0]
     expect(arms.first).to_contain_text(best["label"])
     expect(arms.first).to_contain_text(f"{best['accuracy']['mean']:.4f}")
-    page.get_by_text("Differences, pair by pair").click()
+    page.locator("summary").click()
     expect(page.get_by_role("region", name="Differences").locator("tbody tr")).to_have_count(len(found["pairs"]))
     for plot in range(4):
         until_points(page, 1, plot=plot)
