@@ -34,14 +34,14 @@ function plotly() {
 
 const ink = (element) => getComputedStyle(element).color;
 
-// What stands in a figure's title, without its markup: in bold what it shows, then what one must know to read it.
-function words({ text }) {
+// What one must know to read a figure: what stands in its title behind the bold name of what it shows.
+function remark({ text }) {
   const { body } = new DOMParser().parseFromString(text.replaceAll("<br>", " "), "text/html");
-  const head = body.querySelector("b")?.textContent ?? "";
-  return [head, body.textContent.slice(head.length).trim()];
+  body.querySelector("b")?.remove();
+  return body.textContent.trim();
 }
 
-// The layout without its title, which stands over the plot as text of the page: it wraps, and can be selected.
+// The layout without its title: that stands over the plot as text of the page, which wraps, and can be selected.
 function untitled(layout, colour) {
   const { title, ...rest } = layout;
   const margin = { ...rest.margin, t: ABOVE };
@@ -52,17 +52,14 @@ function untitled(layout, colour) {
 export function figure(label, signal) {
   const plot = h("div", { class: "drawn" });
   const note = h("p", { class: "faint", role: "status" }, t("loading"));
-  const title = h("h2");
-  const hint = h("p", { class: "faint" });
-  const element = h("figure", { class: "card figure", "aria-label": label }, h("figcaption", {}, title, hint), note, plot);
+  const hint = h("p", { class: "faint", lang: "en" });
+  const element = h("figure", { class: "card figure" }, h("figcaption", {}, h("h2", {}, label), hint), note, plot);
   let shown;
   const draw = async (wanted) => {
     shown = wanted;
     const lib = await plotly();
     if (signal.aborted || shown !== wanted) return;
-    const [head, rest] = words(wanted.layout.title);
-    setText(title, head);
-    setText(hint, rest);
+    setText(hint, remark(wanted.layout.title));
     await lib.react(plot, wanted.data, untitled(wanted.layout, ink(plot)), { responsive: true, displayModeBar: false });
     note.remove();
   };

@@ -32,26 +32,32 @@ export async function poll(ask, signal) {
 }
 
 // Follows an experiment's events: `on[type](data)`. When the service comes back the stream begins anew, so that a
-// handler may be told twice what it knows.
+// handler may be told twice what it knows. A page that nobody sees has none: a browser keeps six connections to a place.
 export function follow(path, on, signal) {
   let source;
+  let over = false;
+  const close = () => source?.close();
   const open = () => {
-    if (signal.aborted) return;
-    source = new EventSource(path);
+    close();
+    if (over || signal.aborted || document.hidden) return;
+    const stream = new EventSource(path);
+    source = stream;
     for (const [type, tell] of Object.entries(on)) {
-      source.addEventListener(type, (event) => {
-        if (type === "done" || type === "deleted") source.close();
+      stream.addEventListener(type, (event) => {
+        over ||= type === "done" || type === "deleted";
+        if (over) close();
         tell(JSON.parse(event.data));
       });
     }
-    source.addEventListener("error", async () => {
-      source.close();
+    stream.addEventListener("error", async () => {
+      stream.close();
       reach.lost();
       await reach.back();
-      open();
+      if (source === stream) open();
     });
   };
-  signal.addEventListener("abort", () => source?.close());
+  signal.addEventListener("abort", close);
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
   open();
 }
 

@@ -73,13 +73,16 @@ export function facts(pairs) {
 
 // Text to take along, with a button that copies it.
 export function snippet(heading, text) {
+  const code = h("code", {}, text);
   const copy = button(t("copy"), async () => {
+    // Browsers have no clipboard for a page that came over plain HTTP from another machine: then it is marked.
+    if (!navigator.clipboard) return getSelection().selectAllChildren(code);
     await navigator.clipboard.writeText(text);
     setText(copy, t("copied"));
-    say(t("copied"));
+    return say(t("copied"));
   }, { class: "small", "aria-label": `${t("copy")}: ${heading}` });
   return h("div", { class: "snippet" }, h("div", { class: "row between" }, h("h3", {}, heading), copy),
-    h("pre", { tabindex: 0 }, h("code", {}, text)));
+    h("pre", { tabindex: 0 }, code));
 }
 
 export function table(caption, heads, rows, properties = {}) {

@@ -13,6 +13,9 @@ const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MOST = 28; // colours times dashes
 const CURVES = [["val_accuracy", "testAccuracy", "linear"], ["loss", "trainingLoss", "linear"], ["gradient_ratio", "ratio", "log"]];
 
+// Plotly reads some markup in a name.
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+
 export default async function compare(view, { query, signal }) {
   const ids = [...new Set((query.get("ids") ?? "").split(",").filter(Boolean))].slice(0, MOST);
   view.append(h("div", {}, path("experiments"), h("h1", {}, t("comparison"))));
@@ -22,7 +25,7 @@ export default async function compare(view, { query, signal }) {
   }
   const runs = ids.map(() => ({ epochs: [] }));
   const plots = CURVES.map(([, word]) => figure(t(word), signal));
-  const numbers = h("div", { class: "card" });
+  const numbers = h("div", { class: "card stack" });
   view.append(numbers, h("div", { class: "figures" }, plots.map((one) => one.element)));
 
   async function read(run, at) {
@@ -45,19 +48,19 @@ export default async function compare(view, { query, signal }) {
     const specs = runs.map(({ experiment }) => experiment.spec);
     const differing = Object.keys(specs[0]).filter((field) => new Set(specs.map((spec) => JSON.stringify(spec[field]))).size > 1);
     const labels = runs.map((run) => label(run, differing));
-    CURVES.forEach(([field, word, type], which) => plots[which].draw({
+    CURVES.forEach(([field, , type], which) => plots[which].draw({
       data: runs.map(({ epochs }, at) => ({
-        type: "scatter", mode: epochs.length > 30 ? "lines" : "lines+markers", name: labels[at],
+        type: "scatter", mode: epochs.length > 30 ? "lines" : "lines+markers", name: escaped(labels[at]),
         x: epochs.map((one) => one.epoch), y: epochs.map((one) => one[field]),
         line: { color: COLOURS[at % COLOURS.length], dash: DASHES[Math.floor(at / COLOURS.length)], width: 2 },
       })),
       layout: {
         height: 330 + 19 * labels.length, margin: { l: 12, r: 12, t: 44, b: 12 }, font: { size: 12, family: "system-ui, sans-serif" },
-        title: { text: `<b>${t(word)}</b>` },
+        title: { text: "" },
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, hovermode: "closest", showlegend: true,
         legend: { orientation: "h", x: 0, y: -0.25, yanchor: "top" },
         xaxis: { title: { text: t("epoch") }, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
-        yaxis: { type, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
+        yaxis: { type, dtick: type === "log" ? "D2" : undefined, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
       },
     }));
     const heads = [t("experiment"), t("field.status"), t("testAccuracy"), t("testLoss"), t("epoch"), t("computation")];

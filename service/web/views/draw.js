@@ -35,7 +35,10 @@ export default async function draw(view, { query, signal }) {
   const answers = h("div", { class: "answers" });
   const models = h("div", { class: "models" });
   const spoken = h("p", { class: "unseen", role: "status" });
-  const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", id: "picture", change: () => file.files[0] && take(file.files[0]) });
+  const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", id: "picture", change: () => {
+    if (file.files[0]) take(file.files[0]);
+    file.value = ""; // the same file may be chosen again
+  } });
   const sheet = h("div", { class: "sheet card" }, paper,
     h("div", { class: "row" }, button(t("wipe"), wipe), h("label", { class: "button", for: "picture" }, t("choosePicture")), file),
     h("p", { class: "hint", id: "draw-keys" }, t("drawHint")), problems);
@@ -74,7 +77,6 @@ export default async function draw(view, { query, signal }) {
     paint();
     inked = false;
     picture = null;
-    file.value = "";
     problems.replaceChildren();
     predict();
   }

@@ -40,7 +40,8 @@ def prepare(service: Service) -> dict[str, str]:
     for one in members:
         service.succeeded(one["id"])
     for activation in ("gelu", "tanh"):
-        service.create(activation=activation, depth=2, epochs=1000, name=f"{activation}, for long")
+        long = service.create(activation=activation, depth=2, epochs=1000, name=f"{activation}, for long")
+        service.until(long["id"], lambda body: body["progress"]["epoch"] >= 30)
     ids = ",".join(one["id"] for one in pair)
     return {
         "experiments": "#/experiments",
@@ -59,6 +60,7 @@ def arrange(page: Page, name: str) -> None:
     if name == "experiments":
         for box in page.get_by_role("checkbox").all()[2:4]:
             box.check()
+        page.evaluate("() => scrollTo(0, 0)")
     if name == "new-experiment":
         page.locator("[name=activation]").select_option("relu")
         page.locator("[name=depth]").fill("3")

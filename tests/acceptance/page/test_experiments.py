@@ -43,7 +43,7 @@ def test_an_experiment_is_queued_in_the_form_and_its_curves_grow(seen: Watched, 
     until_points(page, 1, plot=2)
     until_points(page, 1, plot=3)
     for title in ("Learning curves", "Gradient norms by layer", "Confusion matrix", "Mistakes"):
-        expect(page.get_by_role("figure", name=title)).to_be_visible()
+        expect(page.get_by_role("figure").get_by_role("heading", name=title)).to_be_visible()
     accuracy = trained.get(experiment_id)["result"]["test_accuracy"]
     expect(page.locator(".facts")).to_contain_text(f"{accuracy:.4f}")
     page.get_by_text("Every epoch in numbers").click()
