@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench reproduce chaos fuzz lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench reproduce chaos fuzz pictures lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -50,9 +50,12 @@ chaos: setup-dev ## Kill everything at random moments and check that nothing is 
 fuzz: setup-dev ## Send damaged pictures and bodies to every way to predict (CASES=50000 SEED=)
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),50000) $(if $(SEED),--seed $(SEED))
 
+pictures: setup-dev ## Take the pictures of the page: writes docs/images (needs Chromium)
+	@$(BIN)/python -m tests.acceptance.page.pictures
+
 lock: setup-dev ## Pin the newest dependencies that fit together
 	@for name in base train dev; do \
-		case $$name in base) extras= ;; train) extras="--extra train" ;; dev) extras="--extra train --extra figures --extra mlflow --extra parquet --extra tensorboard --extra dev" ;; esac; \
+		case $$name in base) extras="--extra page" ;; train) extras="--extra train --extra page" ;; dev) extras="--extra train --extra page --extra figures --extra mlflow --extra parquet --extra tensorboard --extra dev" ;; esac; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config --upgrade \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 			$$extras pyproject.toml --output-file requirements/$$name.txt || exit 1; \

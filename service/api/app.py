@@ -3,15 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import fastapi_offline
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.staticfiles import StaticFiles
-from starlette.responses import FileResponse, HTMLResponse
 
 from service.api import (
     comparison,
@@ -21,6 +16,7 @@ from service.api import (
     health,
     inference,
     models,
+    pages,
     predict,
     problems,
     sweeps,
@@ -56,9 +52,6 @@ TAGS = [
     {"name": "health", "description": "Probes."},
 ]
 
-DOCS_ASSETS = Path(fastapi_offline.__file__).parent / "static"
-WEB = Path(__file__).parents[1] / "web"
-
 
 def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManager[Ports]]) -> FastAPI:
     """The API. Its ports are opened when it starts and closed when it stops, never at import."""
@@ -90,39 +83,9 @@ def create_app(settings: Settings, open_ports: Callable[[], AbstractContextManag
         handlers={kind: handler for kind, handler in app.exception_handlers.items() if kind is not Exception},
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_seconds=settings.body_seconds)
-    _add_pages(app)
+    pages.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
-
-
-def _add_pages(app: FastAPI) -> None:
-    """The page and the documentation, with every asset from this origin: they work without the internet."""
-    app.mount("/assets/docs", StaticFiles(directory=DOCS_ASSETS), name="docs-assets")
-    app.mount("/assets/web", StaticFiles(directory=WEB), name="web-assets")
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(WEB / "index.html")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="epochd: API",
-            swagger_js_url="/assets/docs/swagger-ui-bundle.js",
-            swagger_css_url="/assets/docs/swagger-ui.css",
-            swagger_favicon_url="/assets/docs/favicon.png",
-        )
-
-    @app.get("/redoc", include_in_schema=False)
-    async def redoc() -> HTMLResponse:
-        return get_redoc_html(
-            openapi_url="/openapi.json",
-            title="epochd: API reference",
-            redoc_js_url="/assets/docs/redoc.standalone.js",
-            redoc_favicon_url="/assets/docs/favicon.png",
-            with_google_fonts=False,
-        )
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

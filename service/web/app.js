@@ -1,64 +1,102 @@
-// The newest experiments, read again every second. A client of the public API like any other.
+// The frame around the views: which one is shown, in which language and colours, and whether the service answers.
 
-const table = document.querySelector("table");
-const rows = table.querySelector("tbody");
-const state = document.querySelector("#state");
-const first = document.querySelector("#first");
+import { reach } from "./api.js";
+import { h, say, setText } from "./dom.js";
+import { LANGUAGES, language, speak, t } from "./i18n.js";
+import { failure } from "./parts.js";
 
-document.querySelector("#curl").textContent =
-  `curl -X POST ${location.origin}/experiments -H 'Content-Type: application/json' ` +
-  `-d '{"activation": "relu", "depth": 1}'`;
+const ROUTES = [
+  [/^\/experiments$/, "experiments", "experiments"],
+  [/^\/experiments\/new$/, "new-experiment", "experiments"],
+  [/^\/experiments\/([^/]+)$/, "experiment", "experiments"],
+  [/^\/compare$/, "compare", "experiments"],
+  [/^\/sweeps$/, "sweeps", "sweeps"],
+  [/^\/sweeps\/new$/, "new-sweep", "sweeps"],
+  [/^\/sweeps\/([^/]+)$/, "sweep", "sweeps"],
+  [/^\/draw$/, "draw", "draw"],
+];
 
-function cell(content) {
-  const td = document.createElement("td");
-  td.append(content);
-  return td;
-}
+const main = document.querySelector("#main");
+let leave = new AbortController();
 
-function link(text, href) {
-  const a = document.createElement("a");
-  a.href = href;
-  a.textContent = text;
-  return a;
-}
-
-function progress({ epoch, epochs }) {
-  const bar = document.createElement("progress");
-  bar.value = epoch;
-  bar.max = epochs;
-  const span = document.createElement("span");
-  span.append(bar, ` ${epoch} of ${epochs}`);
-  return span;
-}
-
-function row(experiment) {
-  const { spec, result, links } = experiment;
-  const name = spec.name ?? `${spec.activation}, depth ${spec.depth}`;
-  const tr = document.createElement("tr");
-  tr.append(
-    cell(link(name, links.self)),
-    cell(experiment.error ? `failed: ${experiment.error.message}` : experiment.status),
-    cell(progress(experiment.progress)),
-    cell(result ? result.test_accuracy.toFixed(4) : ""),
-    cell(result ? result.test_loss.toFixed(4) : ""),
-    cell(link("metrics", links.metrics)),
-  );
-  return tr;
-}
-
-async function refresh() {
-  try {
-    const response = await fetch("/experiments?limit=50");
-    const body = await response.json();
-    if (!response.ok) throw new Error(body.detail);
-    rows.replaceChildren(...body.data.map(row));
-    table.hidden = body.data.length === 0;
-    first.hidden = body.data.length > 0;
-    state.textContent = body.next_cursor ? "The newest 50; GET /experiments lists the others." : "";
-  } catch (error) {
-    state.textContent = `The service does not answer (${error.message}). Trying again.`;
+async function show(first = false) {
+  const [path, search = ""] = (location.hash.slice(1) || "/experiments").split("?");
+  if (!path.startsWith("/")) return; // the link that skips to the content
+  leave.abort();
+  leave = new AbortController();
+  const { signal } = leave;
+  const route = ROUTES.find(([pattern]) => pattern.test(path));
+  for (const a of document.querySelectorAll("#nav a")) {
+    a.toggleAttribute("aria-current", a.getAttribute("href") === `/#/${route?.[2]}`);
+    if (a.hasAttribute("aria-current")) a.setAttribute("aria-current", "page");
   }
-  setTimeout(refresh, 1000);
+  const view = h("div", { class: "view" });
+  main.replaceChildren(view);
+  try {
+    if (!route) throw new Error(t("noPage", { path }));
+    const module = await import(`./views/${route[1]}.js`);
+    if (signal.aborted) return;
+    await module.default(view, { id: route[0].exec(path)[1], query: new URLSearchParams(search), signal });
+  } catch (error) {
+    if (signal.aborted) return;
+    if (reach.away) {
+      view.replaceChildren(h("h1", {}, "epochd"), h("p", { class: "faint" }, t("away")));
+      reach.back().then(() => signal.aborted || show());
+    } else {
+      view.replaceChildren(h("h1", {}, t("wrong")), failure(error), h("p", {}, h("a", { href: "#/experiments" }, t("experiments"))));
+    }
+  }
+  const title = view.querySelector("h1");
+  document.title = title ? `${title.textContent} · epochd` : "epochd";
+  if (first || signal.aborted) return;
+  title?.setAttribute("tabindex", "-1");
+  title?.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
-refresh();
+function colours() {
+  return localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+}
+
+function frame() {
+  document.documentElement.lang = language;
+  const stored = localStorage.getItem("theme");
+  if (stored) document.documentElement.dataset.theme = stored;
+  for (const one of document.querySelectorAll("[data-text]")) one.textContent = t(one.dataset.text);
+  for (const one of document.querySelectorAll("[data-label]")) one.setAttribute("aria-label", t(one.dataset.label));
+  const other = LANGUAGES.find((one) => one !== language);
+  const words = document.querySelector("#language");
+  words.textContent = { en: "English", ja: "日本語" }[other];
+  words.lang = other;
+  const theme = document.querySelector("#theme");
+  theme.textContent = colours() === "dark" ? "☀" : "☾";
+  theme.setAttribute("aria-label", t(colours() === "dark" ? "toLight" : "toDark"));
+  theme.title = theme.getAttribute("aria-label");
+}
+
+document.querySelector("#language").addEventListener("click", () => {
+  speak(LANGUAGES.find((one) => one !== language));
+  frame();
+  show(true);
+});
+document.querySelector("#theme").addEventListener("click", () => {
+  localStorage.setItem("theme", colours() === "dark" ? "light" : "dark");
+  frame();
+  dispatchEvent(new Event("colours"));
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  frame();
+  dispatchEvent(new Event("colours"));
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the fragment says which view is shown
+  main.focus();
+});
+reach.addEventListener("change", () => {
+  setText(document.querySelector("#away"), reach.away ? t("away") : "");
+  if (!reach.away) say(t("again"));
+});
+addEventListener("hashchange", () => show());
+
+frame();
+show(true);

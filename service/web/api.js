@@ -1,0 +1,81 @@
+// The public API, and whether it can be reached.
+
+export class Problem extends Error {
+  // Problem details (RFC 9457): `body.errors` says what is wrong where.
+  constructor(body, status) {
+    super(body.detail ?? `HTTP ${status}`);
+    this.status = status;
+    this.faults = body.errors ?? [];
+  }
+}
+
+const PROBE_MS = 1000;
+const GONE = new Set([502, 503, 504]);
+
+// `away` is true from the first request without an answer until the service is ready again; "change" tells of both.
+class Reach extends EventTarget {
+  away = false;
+
+  lost() {
+    if (this.away) return;
+    this.away = true;
+    this.dispatchEvent(new Event("change"));
+    this.#probe();
+  }
+
+  back() {
+    return this.away ? new Promise((resolve) => this.addEventListener("change", resolve, { once: true })) : Promise.resolve();
+  }
+
+  async #probe() {
+    while (this.away) {
+      await new Promise((resolve) => setTimeout(resolve, PROBE_MS));
+      try {
+        const response = await fetch("/health/ready", { cache: "no-store" });
+        this.away = !response.ok;
+      } catch {
+        continue;
+      }
+    }
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+export const reach = new Reach();
+
+export async function send(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name !== "AbortError") reach.lost();
+    throw error;
+  }
+  if (response.ok) return response;
+  if (GONE.has(response.status)) reach.lost();
+  throw new Problem(await response.json().catch(() => ({})), response.status);
+}
+
+export const get = async (path, signal) => (await send(path, { signal })).json();
+
+export async function post(path, value, signal) {
+  const body = value === undefined ? {} : { body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
+  return (await send(path, { method: "POST", signal, ...body })).json();
+}
+
+export const remove = (path) => send(path, { method: "DELETE" });
+
+export function query(values) {
+  const pairs = Object.entries(values).flatMap(([name, value]) =>
+    [value].flat().filter((one) => one !== undefined && one !== null && one !== "").map((one) => [name, one]));
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+}
+
+let described;
+export async function description() {
+  described ??= get("/openapi.json").catch((error) => {
+    described = undefined;
+    throw error;
+  });
+  return described;
+}

@@ -1,0 +1,46 @@
+// Words in the reader's language. A dictionary has the keys of `i18n/en.js`; a test sees to it.
+
+import en from "./i18n/en.js";
+import ja from "./i18n/ja.js";
+
+const WORDS = { en, ja };
+const chosen = () => localStorage.getItem("language");
+
+export const LANGUAGES = Object.keys(WORDS);
+export let language = LANGUAGES.includes(chosen()) ? chosen() : navigator.language.startsWith("ja") ? "ja" : "en";
+
+export function speak(wanted) {
+  language = wanted;
+  localStorage.setItem("language", wanted);
+}
+
+// `t("runs", {n: 3})`: the word, with what stands in braces filled in. Where it depends on a number, `n` decides.
+export function t(key, values = {}) {
+  let text = WORDS[language][key];
+  if (text === undefined) return key;
+  if (typeof text === "object") text = text[new Intl.PluralRules(language).select(values.n)] ?? text.other;
+  return text.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? number(values[name]) : values[name]));
+}
+
+// The word if there is one, else what the API says: a field that is new there is shown in English.
+export const known = (key, fallback) => WORDS[language][key] ?? fallback;
+
+export const number = (value) => new Intl.NumberFormat(language).format(value);
+
+export const share = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
+
+export function ago(time) {
+  const seconds = (new Date(time) - Date.now()) / 1000;
+  const steps = [["day", 86400], ["hour", 3600], ["minute", 60]];
+  const [unit, size] = steps.find(([, length]) => Math.abs(seconds) >= length) ?? ["second", 1];
+  return new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" }).format(Math.round(seconds / size), unit);
+}
+
+export const moment = (time) =>
+  new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" }).format(new Date(time));
+
+export const duration = (seconds) =>
+  new Intl.NumberFormat(language, { style: "unit", unit: "second", maximumFractionDigits: 1 }).format(seconds);
+
+export const bytes = (count) =>
+  new Intl.NumberFormat(language, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 }).format(count / 1000);

@@ -1,0 +1,81 @@
+// What changes while it is looked at: events where the API sends them, else asking again, politely.
+
+import { Problem, reach } from "./api.js";
+
+const wait = (milliseconds, signal) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+const seen = () =>
+  document.hidden
+    ? new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }))
+    : Promise.resolve();
+
+// Calls `ask` again and again until the view is left or it returns null: it returns after how many milliseconds.
+// Nobody asks for a page that is not seen, nor while the service is away.
+export async function poll(ask, signal) {
+  while (!signal.aborted) {
+    let pause = 1000;
+    try {
+      pause = await ask();
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Problem && error.status < 500) throw error;
+    }
+    if (pause === null) return;
+    await wait(pause, signal);
+    await seen();
+    await reach.back();
+  }
+}
+
+// Follows an experiment's events: `on[type](data)`. When the service comes back the stream begins anew, so that a
+// handler may be told twice what it knows. A page that nobody sees has none: a browser keeps six connections to a place.
+export function follow(path, on, signal) {
+  let source;
+  let over = false;
+  const close = () => source?.close();
+  const open = () => {
+    close();
+    if (over || signal.aborted || document.hidden) return;
+    const stream = new EventSource(path);
+    source = stream;
+    for (const [type, tell] of Object.entries(on)) {
+      stream.addEventListener(type, (event) => {
+        over ||= type === "done" || type === "deleted";
+        if (over) close();
+        tell(JSON.parse(event.data));
+      });
+    }
+    stream.addEventListener("error", async () => {
+      stream.close();
+      reach.lost();
+      await reach.back();
+      if (source === stream) open();
+    });
+  };
+  signal.addEventListener("abort", close);
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
+  open();
+}
+
+// A function that does `work` once at a time, however often it is called; what comes while it works is done after it.
+export function merged(work) {
+  let running = false;
+  let again = false;
+  return async () => {
+    again = true;
+    if (running) return;
+    running = true;
+    try {
+      while (again) {
+        again = false;
+        await work();
+      }
+    } finally {
+      running = false;
+    }
+  };
+}

@@ -1,0 +1,101 @@
+// Pieces that several views show.
+
+import { post, reach, remove } from "./api.js";
+import { button, confirmed, h, link, say, setText } from "./dom.js";
+import { t } from "./i18n.js";
+
+export const ACTIVE = new Set(["queued", "running", "cancelling"]);
+
+export const title = (spec) => spec.name ?? `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`;
+
+const WORDS = { depth: "depthOf", units: "unitsOf", seed: "seedOf" };
+
+// One field of a spec in words.
+export function setting(field, value) {
+  if (field in WORDS) return t(WORDS[field], { [field]: value });
+  return typeof value === "string" ? value : `${t(`field.${field}`).toLowerCase()} ${value}`;
+}
+
+// What an experiment trains, besides what its title says already.
+export function network(spec, whole = spec.name !== null) {
+  const fields = [...(whole ? ["activation", "depth"] : []), "units", "optimizer", "seed", ...(spec.dataset === "mnist" ? [] : ["dataset"])];
+  return fields.map((field) => setting(field, spec[field])).join(" · ");
+}
+
+// The list that a view belongs to.
+export const path = (list) => h("p", { class: "path" }, link(`#/${list}`, `← ${t(list)}`));
+
+export const badge = (status) => h("span", { class: `badge ${status}` }, t(`status.${status}`));
+
+export function bar(done, total, label) {
+  return h("progress", { value: done, max: total, "aria-label": label });
+}
+
+export const failure = (error) => h("p", { class: "fault", role: "alert" }, error.message);
+
+// Runs what a button stands for; what goes wrong is told where `place` is, and by a screen reader.
+export async function attempt(place, act) {
+  place.replaceChildren();
+  try {
+    return await act();
+  } catch (error) {
+    place.replaceChildren(failure(reach.away ? new Error(t("away")) : error));
+    return undefined;
+  }
+}
+
+// What can be done with an experiment now. `place` shows what goes wrong, `changed` is called with what came of it.
+export function actions(experiment, place, changed) {
+  const name = title(experiment.spec);
+  const act = (verb, work) =>
+    button(t(verb), () => attempt(place, async () => changed(verb, await work())), {
+      "aria-label": `${t(verb)}: ${name}`,
+      class: `small${verb === "delete" ? " danger" : ""}`,
+    });
+  if (ACTIVE.has(experiment.status)) {
+    return experiment.status === "cancelling" ? [] : [act("cancel", () => post(experiment.links.cancel))];
+  }
+  return [
+    act("retry", () => post(experiment.links.retry)),
+    act("delete", async () => {
+      if (!(await confirmed(t("deleteThis", { name }), t("delete"), t("keep")))) return null;
+      await remove(experiment.links.self);
+      say(t("deleted", { name }));
+      return experiment;
+    }),
+  ];
+}
+
+export function facts(pairs) {
+  return h("dl", { class: "facts" },
+    pairs.filter(([, value]) => value !== null && value !== undefined).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+}
+
+// Text to take along, with a button that copies it.
+export function snippet(heading, text) {
+  const code = h("code", {}, text);
+  const copy = button(t("copy"), async () => {
+    // Browsers have no clipboard for a page that came over plain HTTP from another machine: then it is marked.
+    if (!navigator.clipboard) return getSelection().selectAllChildren(code);
+    await navigator.clipboard.writeText(text);
+    setText(copy, t("copied"));
+    return say(t("copied"));
+  }, { class: "small", "aria-label": `${t("copy")}: ${heading}` });
+  return h("div", { class: "snippet" }, h("div", { class: "row between" }, h("h3", {}, heading), copy),
+    h("pre", { tabindex: 0 }, code));
+}
+
+export function table(caption, heads, rows, properties = {}) {
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption, ...properties },
+    h("table", {}, h("caption", { class: "unseen" }, caption),
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
+}
+
+export const empty = (text, ...more) => h("div", { class: "empty" }, h("p", {}, text), ...more);
+
+export const go = (href, text, kind = "button") => {
+  const a = link(href, text);
+  a.className = kind;
+  return a;
+};

@@ -1,0 +1,210 @@
+// All experiments: a table that follows what happens, to filter, sort, and pick from.
+
+import { Problem, description, get, query } from "../api.js";
+import { button, choice, h, link, say, setText } from "../dom.js";
+import { ago, moment, share, t } from "../i18n.js";
+import { poll } from "../live.js";
+import { ACTIVE, actions, badge, bar, empty, failure, go, network, snippet, title } from "../parts.js";
+
+const PAGE = 50;
+const MOST = 200; // of what one request may ask for
+const BUSY_MS = 1000;
+const IDLE_MS = 3000;
+const SORTS = ["-created_at", "created_at", "-test_accuracy", "test_accuracy"];
+
+export default async function experiments(view, { query: given, signal }) {
+  const { properties } = (await description()).components.schemas.Spec;
+  const asked = Object.fromEntries(["status", "activation", "depth", "dataset", "tag", "sweep_id", "sort"].map((name) => [name, given.get(name) ?? ""]));
+  const rows = new Map();
+  const picked = new Set();
+  let cursor = null;
+  let loading = null;
+  let wanted = 0; // counts changes of the filters: an answer to an earlier one is of no use
+
+  const problems = h("div");
+  const nothing = h("div", { hidden: true });
+  const body = h("tbody");
+  const more = button(t("more"), () => load(), { hidden: true, class: "more" });
+  const count = h("p", { class: "faint", role: "status" });
+  const picks = h("div", { class: "picks", hidden: true, role: "region", "aria-label": t("picked") });
+
+  const filters = h("form", { class: "filters", role: "search", "aria-label": t("filter"), submit: (event) => event.preventDefault(), change: refilter });
+  const filter = (name, input) => filters.append(h("label", {}, h("span", {}, t(`field.${name}`)), input));
+  const any = (values, word = (one) => one) => [["", t("any")], ...values.map((one) => [one, word(one)])];
+  filter("status", choice(any(["queued", "running", "cancelling", "succeeded", "failed", "cancelled"], (one) => t(`status.${one}`)), asked.status, { name: "status" }));
+  filter("activation", choice(any(properties.activation.enum), asked.activation, { name: "activation" }));
+  filter("depth", h("input", { name: "depth", type: "number", min: properties.depth.minimum, max: properties.depth.maximum, value: asked.depth, placeholder: t("any") }));
+  filter("dataset", choice(any(properties.dataset.enum), asked.dataset, { name: "dataset" }));
+  filter("tags", h("input", { name: "tag", type: "search", maxlength: 64, value: asked.tag, placeholder: t("any") }));
+  filter("sort", choice(SORTS.map((one) => [one, t(`sort.${one}`)]), asked.sort || SORTS[0], { name: "sort" }));
+
+  const sorter = (name) => {
+    const press = button(t(name === "created_at" ? "created" : "testAccuracy"), () => {
+      filters.elements.sort.value = asked.sort === `-${name}` ? name : `-${name}`;
+      refilter();
+    }, { class: "sorter" });
+    return h("th", { scope: "col", "data-sort": name, class: name === "created_at" ? "wide" : "number" }, press);
+  };
+  const heads = h("tr", {},
+    h("th", { scope: "col" }, h("span", { class: "unseen" }, t("pick"))), h("th", { scope: "col" }, t("experiment")),
+    h("th", { scope: "col" }, t("field.status")), sorter("test_accuracy"), h("th", { scope: "col", class: "number wide" }, t("testLoss")),
+    sorter("created_at"), h("th", { scope: "col", class: "wide" }, h("span", { class: "unseen" }, t("actions"))));
+  const list = h("table", { class: "list", "aria-labelledby": "title" }, h("thead", {}, heads), body);
+
+  view.append(
+    h("div", { class: "row between" }, h("h1", { id: "title" }, t("experiments")),
+      h("div", { class: "row" }, go("#/sweeps/new", t("newSweep")), go("#/experiments/new", t("newExperiment"), "button primary"))),
+    filters,
+    asked.sweep_id ? h("p", {}, link(`#/sweeps/${asked.sweep_id}`, t("ofSweep")), " · ", link("#/experiments", t("all"))) : "",
+    problems, nothing, list, count, more, picks);
+
+  function refilter() {
+    for (const name of ["status", "activation", "depth", "dataset", "tag", "sort"]) asked[name] = filters.elements[name].value.trim();
+    if (asked.sort === SORTS[0]) asked.sort = "";
+    history.replaceState(null, "", `#/experiments${query(asked)}`);
+    wanted += 1;
+    cursor = null;
+    rows.clear();
+    body.replaceChildren();
+    load();
+  }
+
+  const page = (limit, from) => get(`/experiments${query({ ...asked, limit, cursor: from })}`, signal);
+
+  // The next page, behind what is there.
+  async function load() {
+    const turn = wanted;
+    const before = rows.size;
+    if (loading === turn) return;
+    loading = turn;
+    try {
+      const answer = await page(PAGE, cursor);
+      if (turn !== wanted) return;
+      problems.replaceChildren();
+      for (const one of answer.data) put(one, body.children.length);
+      cursor = answer.next_cursor;
+      show();
+      if (before) say(t("loaded", { n: answer.data.length }));
+    } catch (error) {
+      if (turn === wanted && error instanceof Problem) problems.replaceChildren(failure(error));
+    } finally {
+      if (loading === turn) loading = null;
+    }
+  }
+
+  // The table as it is now: asked for in one request where one can hold it. Of a longer one the front, and what is
+  // still under way of the rest.
+  async function refresh() {
+    const turn = wanted;
+    const size = rows.size;
+    const answer = await page(Math.max(PAGE, Math.min(MOST, size)));
+    if (turn !== wanted || size !== rows.size) return BUSY_MS;
+    const found = new Set(answer.data.map((one) => one.id));
+    const others = [...rows.values()].filter((row) => !found.has(row.experiment.id));
+    if (size <= MOST) {
+      others.forEach(drop);
+      cursor = answer.next_cursor;
+    }
+    answer.data.forEach((one, place) => put(one, place));
+    const active = (row) => ACTIVE.has(row.experiment.status);
+    if (size > MOST) {
+      for (const row of others.filter(active).slice(0, 20)) put(await get(row.experiment.links.self, signal));
+    }
+    show();
+    return [...rows.values()].some(active) ? BUSY_MS : IDLE_MS;
+  }
+
+  function put(experiment, place) {
+    const row = rows.get(experiment.id) ?? line(experiment);
+    rows.set(experiment.id, row);
+    row.change(experiment);
+    if (place !== undefined && body.children[place] !== row.element) body.insertBefore(row.element, body.children[place] ?? null);
+  }
+
+  function drop(row) {
+    rows.delete(row.experiment.id);
+    picked.delete(row.experiment.id);
+    row.element.remove();
+  }
+
+  function line(first) {
+    const box = h("input", { type: "checkbox", "aria-label": t("pickThis", { name: title(first.spec) }), change: () => {
+      if (box.checked) picked.add(first.id);
+      else picked.delete(first.id);
+      showPicks();
+    } });
+    const [status, accuracy, loss, created, acts] = ["", "number", "number wide", "wide faint", "wide acts"].map((kind) => h("td", { class: kind }));
+    const row = { experiment: null };
+    row.element = h("tr", {}, h("td", {}, box),
+      h("th", { scope: "row" }, link(`#/experiments/${first.id}`, title(first.spec)),
+        h("span", { class: "faint under" }, network(first.spec)), (first.spec.tags ?? []).map((tag) => h("span", { class: "tag" }, tag))),
+      status, accuracy, loss, created, acts);
+    created.title = moment(first.created_at);
+    row.change = (now) => {
+      const before = row.experiment;
+      row.experiment = now;
+      setText(created, ago(now.created_at));
+      if (before && before.status === now.status && before.progress.epoch === now.progress.epoch) return;
+      const { epoch, epochs } = now.progress;
+      status.replaceChildren(badge(now.status), ...(now.status === "succeeded" ? [] :
+        now.error ? [h("span", { class: "faint under" }, now.error.message)] :
+          [h("span", { class: "under row" }, bar(epoch, epochs, t("epochsOf", { epoch, epochs })), h("span", { class: "faint" }, `${epoch}/${epochs}`))]));
+      setText(accuracy, now.result ? share(now.result.test_accuracy) : "");
+      setText(loss, now.result ? share(now.result.test_loss) : "");
+      if (before?.status === now.status) return;
+      if (before && !ACTIVE.has(now.status)) say(`${title(now.spec)}: ${t(`status.${now.status}`)}`);
+      const focused = acts.contains(document.activeElement);
+      acts.replaceChildren(...actions(now, problems, (verb, answer) => {
+        if (answer && verb === "delete") drop(row);
+        else if (answer && verb === "retry") put(answer, 0);
+        else if (answer) put(answer);
+        show();
+      }));
+      if (focused) row.element.querySelector("a").focus();
+    };
+    return row;
+  }
+
+  function show() {
+    list.hidden = rows.size === 0;
+    more.hidden = cursor === null;
+    const filtered = Object.entries(asked).some(([name, value]) => value && name !== "sort");
+    setText(count, rows.size ? t(cursor ? "shownSoFar" : "shown", { n: rows.size }) : "");
+    if (nothing.hidden === (rows.size === 0)) {
+      nothing.hidden = rows.size > 0;
+      if (!nothing.hidden) nothing.replaceChildren(...(filtered ? [empty(t("noneMatch"))] : first()));
+    }
+    for (const head of heads.querySelectorAll("[data-sort]")) {
+      const sort = asked.sort || SORTS[0];
+      const state = sort === head.dataset.sort ? "ascending" : sort === `-${head.dataset.sort}` ? "descending" : "none";
+      head.setAttribute("aria-sort", state);
+    }
+    showPicks();
+  }
+
+  function first() {
+    const body = '{"activation": "relu", "depth": 1}';
+    return [empty(t("noneYet"), go("#/experiments/new", t("newExperiment"), "button primary")),
+      snippet("curl", `curl ${location.origin}/experiments -H 'Content-Type: application/json' -d '${body}'`)];
+  }
+
+  function showPicks() {
+    picks.hidden = picked.size === 0;
+    if (picks.hidden) return;
+    const ids = [...picked].join(",");
+    const trained = [...picked].filter((id) => rows.get(id)?.experiment.status === "succeeded");
+    picks.replaceChildren(
+      h("strong", {}, t("pickedOf", { n: picked.size })),
+      go(`#/compare?ids=${ids}`, t("compare"), "button primary"),
+      trained.length ? go(`#/draw?model=${trained.slice(0, 16).join(",")}`, t("drawWith")) : "",
+      button(t("clear"), () => {
+        picked.clear();
+        for (const box of body.querySelectorAll("input:checked")) box.checked = false;
+        showPicks();
+      }));
+  }
+
+  new IntersectionObserver((entries) => entries.some((one) => one.isIntersecting) && cursor && load(), { rootMargin: "400px" }).observe(more);
+  await load();
+  poll(refresh, signal).catch((error) => problems.replaceChildren(failure(error)));
+}

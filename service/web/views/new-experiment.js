@@ -1,0 +1,61 @@
+// A new experiment: every field of the API's description, checked by the API while it is filled in.
+
+import { description, get, post } from "../api.js";
+import { h } from "../dom.js";
+import { field, settled, tell } from "../form.js";
+import { t } from "../i18n.js";
+import { path } from "../parts.js";
+
+const FIRST = ["activation", "depth", "units", "epochs", "optimizer", "learning_rate", "seed", "name"];
+
+export default async function newExperiment(view, { query, signal }) {
+  const { Spec } = (await description()).components.schemas;
+  const required = new Set(Spec.required);
+  const fields = Object.entries(Spec.properties).map(([name, schema]) => field(name, schema, { required: required.has(name) }));
+  const source = query.get("from");
+  if (source) {
+    const { spec } = await get(`/experiments/${encodeURIComponent(source)}`, signal);
+    for (const one of fields) if (spec[one.name] !== null) one.set(spec[one.name]);
+  }
+
+  const problems = h("div");
+  const plan = h("p", { class: "plan", role: "status" }, t("planFirst"));
+  const shown = FIRST.filter((name) => fields.some((one) => one.name === name)).map((name) => fields.find((one) => one.name === name));
+  const rest = fields.filter((one) => !shown.includes(one));
+  const submit = h("button", { class: "primary" }, t("train"));
+  const form = h("form", { class: "card form", novalidate: true, submit: send },
+    h("div", { class: "fields" }, shown.map((one) => one.element)),
+    h("details", {}, h("summary", {}, t("moreFields")), h("div", { class: "fields" }, rest.map((one) => one.element))),
+    problems, h("div", { class: "row between" }, plan, submit));
+  view.append(h("div", {}, path("experiments"), h("h1", {}, t("newExperiment"))), form);
+
+  const spec = () => Object.fromEntries(fields.map((one) => [one.name, one.read()]).filter(([, value]) => value !== undefined));
+
+  // A sweep of one: the API checks it and counts its parameters, and queues nothing.
+  async function preview(latest) {
+    const base = spec();
+    if ([...required].some((name) => base[name] === undefined)) return;
+    try {
+      const { parameters } = await post("/sweeps?dry_run=true", { base }, latest);
+      tell(fields, problems, null);
+      plan.textContent = t("planOne", { parameters });
+    } catch (error) {
+      if (latest.aborted) return;
+      plan.textContent = "";
+      tell(fields, problems, { message: error.message, faults: error.faults?.map((one) => ({ ...one, pointer: one.pointer.replace("/base", "") })) });
+    }
+  }
+
+  async function send(event) {
+    event.preventDefault();
+    submit.disabled = true;
+    try {
+      location.hash = `#/experiments/${(await post("/experiments", spec())).id}`;
+    } catch (error) {
+      submit.disabled = false;
+      tell(fields, problems, error, { move: true });
+    }
+  }
+
+  settled(form, preview, signal);
+}

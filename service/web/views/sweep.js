@@ -1,0 +1,89 @@
+// One sweep: which arm is better, how sure that is, and the curves behind it.
+
+import { get, post, remove } from "../api.js";
+import { button, confirmed, fill, h, say } from "../dom.js";
+import { figure } from "../figure.js";
+import { ago, moment, number, share, t } from "../i18n.js";
+import { poll } from "../live.js";
+import { attempt, badge, bar, facts, go, path, snippet, table } from "../parts.js";
+import { named } from "./sweeps.js";
+
+const FIGURES = ["accuracy-by-depth", "seed-scatter", "learning-curves", "gradient-norms"];
+const STATES = ["succeeded", "running", "queued", "cancelling", "failed", "cancelled"];
+
+export default async function sweepView(view, { id, signal }) {
+  const address = `/sweeps/${encodeURIComponent(id)}`;
+  let sweep = await get(address, signal);
+  let counted = "";
+
+  const head = h("div");
+  const problems = h("div");
+  const progress = h("div", { class: "card progress" });
+  const reading = h("p", { class: "reading", lang: "en" });
+  const arms = h("div");
+  const pairs = h("div");
+  const figures = FIGURES.map((name) => [name, figure(t(`figure.${name}`), signal)]);
+  const take = h("section", { class: "card" }, h("h2", {}, t("take")), h("p", { class: "faint" }, t("sameByApi")),
+    snippet("curl", `curl -sS ${location.origin}/sweeps \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(sweep.spec, (_, value) => value ?? undefined).replaceAll("'", "'\\''")}'`));
+  view.append(head, problems, progress,
+    h("section", { class: "card" }, h("h2", {}, t("comparison")), reading, arms, h("details", {}, h("summary", {}, t("pairs")), pairs)),
+    h("div", { class: "figures" }, figures.map(([, one]) => one.element)), take);
+
+  function show() {
+    const acts = sweep.status === "finished"
+      ? button(t("delete"), () => attempt(problems, async () => {
+        if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep")))) return;
+        await remove(address);
+        say(t("deleted", { name: named(sweep) }));
+        location.hash = "#/sweeps";
+      }), { class: "small danger" })
+      : button(t("cancel"), () => attempt(problems, async () => {
+        sweep = await post(sweep.links.cancel);
+        show();
+      }), { class: "small" });
+    fill(head,
+      path("sweeps"),
+      h("div", { class: "row between" }, h("div", { class: "row" }, h("h1", { tabindex: -1 }, named(sweep)), badge(sweep.status)),
+        h("div", { class: "row" }, go(`#/experiments?sweep_id=${id}`, t("itsExperiments")), acts)),
+      facts([
+        [t("runsHead"), number(sweep.size)],
+        ...Object.entries(sweep.spec.grid).map(([field, values]) => [t(`field.${field}`), Array.isArray(values) ? values.join(", ") : `${values.start}–${values.stop}`]),
+        [t("field.seeds"), sweep.spec.seeds && number(sweep.spec.seeds)],
+        ...Object.entries(sweep.spec.base).filter(([, value]) => !Array.isArray(value)).map(([field, value]) => [t(`field.${field}`), String(value)]),
+        [t("created"), h("time", { datetime: sweep.created_at, title: moment(sweep.created_at) }, ago(sweep.created_at))],
+      ]));
+    const { done, total } = sweep.progress;
+    fill(progress,bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
+      STATES.filter((state) => sweep.progress[state]).map((state) => h("span", { class: `badge ${state}` }, `${t(`status.${state}`)} ${number(sweep.progress[state])}`)));
+  }
+
+  const spread = ({ mean, low, high }) => (mean === null ? "–" : low === null ? share(mean) : `${share(mean)} (${share(low)}–${share(high)})`);
+
+  async function compare() {
+    const found = await get(sweep.links.comparison, signal);
+    reading.textContent = `${found.reading.charAt(0).toUpperCase()}${found.reading.slice(1)}`;
+    arms.replaceChildren(table(t("comparison"), [t("rank"), t("arm"), t("accuracy95"), t("loss95"), t("runsHead")],
+      found.arms.map((arm) => [arm.rank ?? "–", arm.label, spread(arm.accuracy), spread(arm.loss), `${number(arm.n)}/${number(arm.planned)}`])));
+    fill(pairs,
+      table(t("pairs"), [t("first"), t("second"), t("difference95"), t("wins"), "p (Holm)"],
+        found.pairs.map((pair) => [pair.first, pair.second, spread(pair), `${number(pair.wins)}/${number(pair.n)}`,
+          pair.p_holm === null ? "–" : pair.significant ? h("strong", {}, pair.p_holm.toPrecision(2)) : pair.p_holm.toPrecision(2)])),
+      h("p", { class: "faint", lang: "en" }, found.method), found.notes.map((note) => h("p", { class: "faint", lang: "en" }, note)));
+  }
+
+  async function refresh() {
+    sweep = await get(address, signal);
+    const now = JSON.stringify(sweep.progress);
+    if (now !== counted) {
+      show();
+      await compare();
+      await Promise.all(figures.map(([name, one]) => one.fetched(`${address}/figures/${name}`)));
+      if (counted && sweep.status === "finished") say(`${named(sweep)}: ${t("status.finished")}`);
+      counted = now;
+    }
+    return sweep.status === "finished" ? null : 1500;
+  }
+
+  show();
+  poll(refresh, signal).catch(() => undefined);
+}

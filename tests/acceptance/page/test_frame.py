@@ -1,0 +1,231 @@
+"""What holds for every view: languages, colours, phones, keyboards, screen readers, no internet, a restart."""
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Response, expect
+
+from tests.acceptance.conftest import Service, serving
+from tests.acceptance.page.conftest import data_folder, points, settle, until_points, watched
+
+pytestmark = pytest.mark.slow
+
+WEB = Path(__file__).parents[3] / "service" / "web"
+MOST_BYTES = 150_000
+PHONE = {"viewport": {"width": 360, "height": 740}}
+
+
+@pytest.fixture(scope="module")
+def views(trained: Service, models: dict[str, str]) -> dict[str, str]:
+    """Every view, with something to see in it."""
+    asked = {"base": {"epochs": 1, "activation": "relu"}, "grid": {"depth": [1, 2]}, "seeds": 2, "name": "views"}
+    sweep = trained.http.post("/sweeps", json=asked).raise_for_status().json()
+    members = trained.http.get(sweep["links"]["experiments"]).json()["data"]
+    for one in members:
+        trained.succeeded(one["id"])
+    ids = ",".join(models.values())
+    return {
+        "experiments": "#/experiments",
+        "experiment": f"#/experiments/{models['able']}",
+        "new experiment": "#/experiments/new",
+        "comparison": f"#/compare?ids={ids}",
+        "sweeps": "#/sweeps",
+        "sweep": f"#/sweeps/{sweep['id']}",
+        "new sweep": "#/sweeps/new",
+        "draw": f"#/draw?model={ids}",
+    }
+
+
+def unfold(page: Page) -> None:
+    """Every figure drawn, and every detail open."""
+    settle(page)
+    page.evaluate("() => document.querySelectorAll('details').forEach((one) => (one.open = true))")
+
+
+def test_no_view_scrolls_sideways_on_a_phone(browser: Browser, trained: Service, views: dict[str, str]) -> None:
+    for locale in ("en-GB", "ja-JP"):
+        with watched(browser, trained.url, locale=locale, **PHONE) as seen:
+            for name, view in views.items():
+                page = seen.open(view)
+                unfold(page)
+                assert page.evaluate("document.documentElement.scrollWidth") <= 360, (name, locale)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(
+    browser: Browser, trained: Service, views: dict[str, str], axe: str, scheme: Any
+) -> None:
+    with watched(browser, trained.url, color_scheme=scheme) as seen:
+        for name, view in views.items():
+            page = seen.open(view)
+            unfold(page)
+            page.evaluate(axe)
+            found = page.evaluate("axe.run()")
+            serious = [
+                (one["id"], [node["html"][:200] for node in one["nodes"]])
+                for one in found["violations"]
+                if one["impact"] in {"serious", "critical"}
+            ]
+            assert serious == [], name
+
+
+def test_everything_can_be_done_by_keyboard(browser: Browser, idle: Service) -> None:
+    with watched(browser, idle.url) as seen:
+        page = seen.open()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+        tab_to(page, "New experiment")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="New experiment")).to_be_focused()
+        tab_to(page, "", name="activation")
+        page.keyboard.type("relu")
+        tab_to(page, "", name="depth")
+        page.keyboard.type("2")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="relu, depth 2")).to_be_focused()
+        tab_to(page, "Cancel")
+        page.keyboard.press("Enter")
+        expect(page.locator("h1 + .badge")).to_have_text("cancelled")
+        tab_to(page, "Delete")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Keep")).to_be_focused()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Nothing has been trained yet.")).to_be_visible()
+
+
+def tab_to(page: Page, text: str, name: str = "") -> None:
+    """Press Tab until what has this text, or this name in a form, has the focus."""
+    focus = "[document.activeElement.textContent, document.activeElement.getAttribute('name')]"
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        found, field = page.evaluate(focus)
+        if (name and field == name) or (text and found == text):
+            return
+    pytest.fail(f"Tab never comes to {text or name}")
+
+
+def test_the_reader_s_language_is_spoken_and_can_be_changed(browser: Browser, idle: Service) -> None:
+    with watched(browser, idle.url, locale="ja-JP") as seen:
+        page = seen.open()
+        expect(page.get_by_role("heading", name="実験")).to_be_visible()
+        assert page.evaluate("document.documentElement.lang") == "ja"
+        page.get_by_role("button", name="English").click()
+        expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+
+
+def test_both_languages_have_all_words(browser: Browser, idle: Service) -> None:
+    with watched(browser, idle.url) as seen:
+        page = seen.open()
+        words = {
+            name: page.evaluate(f"import('/assets/web/i18n/{name}.js').then((one) => one.default)")
+            for name in ("en", "ja")
+        }
+    fields = idle.http.get("/openapi.json").json()["components"]["schemas"]["Spec"]["properties"]
+    hints = {f"hint.{name}" for name in [*fields, "seeds"]}  # in English they are the API's own
+    assert set(words["ja"]) - hints == set(words["en"])
+    assert hints <= set(words["ja"])
+    assert {f"field.{name}" for name in fields} <= set(words["en"])
+    for name in words["en"]:
+        english, japanese = (set(re.findall(r"{(\w+)}", str(words[one][name]))) for one in ("en", "ja"))
+        assert english == japanese, name
+    code = "".join(path.read_text() for path in [*WEB.glob("*.js"), *WEB.glob("views/*.js"), WEB / "index.html"])
+    unused = [name for name in words["en"] if "." not in name and f'"{name}"' not in code]
+    assert unused == []
+
+
+def test_colours_follow_the_system_and_a_switch(browser: Browser, idle: Service) -> None:
+    colour = "() => getComputedStyle(document.documentElement).backgroundColor"
+    with watched(browser, idle.url, color_scheme="dark") as seen:
+        page = seen.open()
+        dark = page.evaluate(colour)
+        page.get_by_role("button", name="Light colours").click()
+        light = page.evaluate(colour)
+        page.reload()
+        expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
+        assert page.evaluate(colour) == light != dark
+
+
+def test_the_first_view_is_light_and_plotly_comes_with_the_first_figure(
+    browser: Browser, trained: Service, models: dict[str, str]
+) -> None:
+    with watched(browser, trained.url) as seen:
+        answers: list[Response] = []
+        seen.page.on("response", lambda answer: answers.append(answer))
+        page = seen.open()
+        expect(page.locator("tbody tr").first).to_be_visible()
+        assets = [one for one in answers if one.url == f"{seen.url}/" or "/assets/web/" in one.url]
+        assert len(assets) > 5
+        assert sum(len(one.body()) for one in assets) < MOST_BYTES
+        assert not any("plotly" in url for url in seen.asked)
+        page.get_by_role("link", name="able").click()
+        until_points(page, 1)
+        assert sum("plotly.min.js" in url for url in seen.asked) == 1
+    assert sum(path.stat().st_size for path in WEB.rglob("*") if path.is_file()) < MOST_BYTES
+
+
+def test_every_view_works_without_the_internet(browser: Browser, trained: Service, views: dict[str, str]) -> None:
+    with watched(browser, trained.url) as seen:
+        # Whatever is not of this origin would fail, as it does without a network; `watched` tells of the attempt.
+        seen.page.context.route(lambda url: not url.startswith(trained.url), lambda route: route.abort())
+        for view in views.values():
+            unfold(seen.open(view))
+
+
+def test_without_plotly_the_page_says_how_to_get_it_and_works(
+    browser: Browser, trained: Service, models: dict[str, str]
+) -> None:
+    with watched(browser, trained.url) as seen:
+        missing = {"type": "urn:epochd:problem:not-installed", "status": 501, "detail": "no Plotly"}
+        seen.page.context.route("**/plotly.min.js", lambda route: route.fulfill(status=501, json=missing))
+        page = seen.open(f"#/experiments/{models['able']}")
+        expect(page.get_by_text("pip install 'epochd[page]'").first).to_be_visible()
+        page.get_by_text("Every epoch in numbers").click()
+        expect(page.get_by_role("region", name="Every epoch in numbers").locator("tbody tr")).to_have_count(2)
+        seen.forgive("501")
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    yield port
+
+
+def test_the_page_outlives_a_restart_in_the_middle_of_training(
+    browser: Browser, tmp_path: Path, mnist_dir: Path
+) -> None:
+    folder = data_folder(tmp_path, mnist_dir)
+    with free_port() as port, contextlib.ExitStack() as services:
+        address = ("--port", str(port))
+        first = services.enter_context(serving(folder, *address, EPOCHD_CHECKPOINT_SECONDS="0"))
+        created = first.create(activation="relu", depth=1, epochs=1000, name="survivor")
+        with watched(browser, first.url) as seen, watched(browser, first.url) as table:
+            page = seen.open(f"#/experiments/{created['id']}")
+            table.open()
+            until_points(page, 2)
+            page.evaluate("globalThis.notReloaded = true")
+            first.stop()
+            for one in (seen, table):
+                expect(one.page.locator("#away")).to_contain_text("The service does not answer.")
+            before = points(page)
+            second = services.enter_context(serving(folder, *address))
+            for one in (seen, table):
+                expect(one.page.locator("#away")).to_be_empty()
+            until_points(page, before + 2)
+            expect(table.page.locator("tbody .badge")).to_have_text("running")
+            assert page.evaluate("globalThis.notReloaded")
+            second.http.post(created["links"]["cancel"]).raise_for_status()
+            expect(page.locator("h1 + .badge")).to_have_text("cancelled")
+            expect(table.page.locator("tbody .badge")).to_have_text("cancelled")
+            for one in (seen, table):
+                one.forgive("Failed to load resource: net::ERR_")

@@ -1,0 +1,57 @@
+"""The page's sweeps: the list, and one of them."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.conftest import Service
+from tests.acceptance.page.conftest import Watched, until_points
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_sweep_is_followed_compared_and_deleted(seen: Watched, trained: Service) -> None:
+    asked = {
+        "base": {"epochs": 1},
+        "grid": {"activation": ["sigmoid", "relu"], "depth": [1, 2]},
+        "seeds": 2,
+        "name": "small",
+    }
+    sweep = trained.http.post("/sweeps", json=asked).raise_for_status().json()
+    page = seen.open("#/sweeps")
+    page.get_by_role("link", name="small").click()
+    expect(page.get_by_role("heading", name="small")).to_be_visible()
+    expect(page.locator("h1 + .badge")).to_have_text("finished")
+    expect(page.get_by_text("8 of 8 done")).to_be_visible()
+
+    found = trained.http.get(sweep["links"]["comparison"]).json()
+    expect(page.locator(".reading")).to_have_text(found["reading"][0].upper() + found["reading"][1:])
+    arms = page.get_by_role("region", name="Comparison").locator("tbody tr")
+    expect(arms).to_have_count(4)
+    best = found["arms"][0]
+    expect(arms.first).to_contain_text(best["label"])
+    expect(arms.first).to_contain_text(f"{best['accuracy']['mean']:.4f}")
+    page.locator("summary").click()
+    expect(page.get_by_role("region", name="Differences").locator("tbody tr")).to_have_count(len(found["pairs"]))
+    for plot in range(4):
+        until_points(page, 1, plot=plot)
+    expect(page.get_by_role("figure", name="Accuracy by depth")).to_be_visible()
+    intervals = page.evaluate("document.querySelector('.drawn').data.some((one) => one.error_y?.array.length)")
+    assert intervals
+
+    page.get_by_role("link", name="Its experiments").click()
+    expect(page.locator("tbody tr")).to_have_count(8)
+    page.get_by_role("link", name="The experiments of one sweep").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Delete small, with its 8 experiments?")
+    page.get_by_role("button", name="Delete", exact=True).last.click()
+    expect(page.get_by_role("heading", name="Sweeps")).to_be_visible()
+    assert trained.http.get(sweep["links"]["self"]).status_code == 404
+
+
+def test_a_sweep_is_cancelled(seen: Watched, trained: Service) -> None:
+    asked = {"base": {"activation": "tanh", "depth": 1, "epochs": 1000}, "seeds": 2, "name": "long"}
+    sweep = trained.http.post("/sweeps", json=asked).raise_for_status().json()
+    page = seen.open(f"#/sweeps/{sweep['id']}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("cancelled 2")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete")).to_be_visible()
