@@ -123,7 +123,7 @@ def test_a_picture_is_chosen(seen: Watched, models: dict[str, str], digit: tuple
     page.get_by_label("Choose a picture").set_input_files(
         {"name": "digit.png", "mimeType": "image/png", "buffer": b"no picture"}
     )
-    expect(page.get_by_role("alert").first).to_contain_text("no PNG, JPEG or WebP picture")
+    expect(page.get_by_role("alert").first).to_contain_text("no PNG, JPEG, WebP, BMP, GIF or TIFF picture")
     seen.forgive("422")
 
 
