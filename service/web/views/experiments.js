@@ -25,7 +25,7 @@ export default async function experiments(view, { query: given, signal }) {
   const nothing = h("div", { hidden: true });
   const body = h("tbody");
   const more = button(t("more"), () => load(), { hidden: true, class: "more" });
-  const count = h("p", { class: "faint", role: "status" });
+  const count = h("p", { class: "faint", role: "status" }, t("loading"));
   const picks = h("div", { class: "picks", hidden: true, role: "region", "aria-label": t("picked") });
 
   const filters = h("form", { class: "filters", role: "search", "aria-label": t("filter"), submit: (event) => event.preventDefault(), change: refilter });
@@ -49,7 +49,7 @@ export default async function experiments(view, { query: given, signal }) {
     h("th", { scope: "col" }, h("span", { class: "unseen" }, t("pick"))), h("th", { scope: "col" }, t("experiment")),
     h("th", { scope: "col" }, t("field.status")), sorter("test_accuracy"), h("th", { scope: "col", class: "number wide" }, t("testLoss")),
     sorter("created_at"), h("th", { scope: "col", class: "wide" }, h("span", { class: "unseen" }, t("actions"))));
-  const list = h("table", { class: "list", "aria-labelledby": "title" }, h("thead", {}, heads), body);
+  const list = h("table", { class: "list", hidden: true, "aria-labelledby": "title" }, h("thead", {}, heads), body);
 
   view.append(
     h("div", { class: "row between" }, h("h1", { id: "title" }, t("experiments")),
