@@ -214,7 +214,7 @@ class TrainingError(EpochdError):
 
 
 class TrainingDiverged(TrainingError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite, or after an epoch exceeded 10,000 nats."""
 
     code = "training_diverged"
 

@@ -20,7 +20,7 @@ from service.background import running_service
 from service.client import Client
 from service.domain.article import ARTICLE
 from service.domain.experiment import EpochMetrics, Experiment
-from service.domain.sweep import SweepSpec
+from service.domain.sweep import SweepSpec, SweepStatus
 from service.errors import EpochdError
 from service.settings import Settings
 
@@ -105,7 +105,7 @@ def _collect(api: Client, spec: SweepSpec, console: Console) -> _Results:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("experiments", total=spec.size)
-        while sweep.value.finished_at is None:
+        while sweep.value.status is not SweepStatus.FINISHED:
             time.sleep(POLL_SECONDS)
             sweep.refresh()
             bars.update(task, completed=sweep.progress.done)

@@ -87,6 +87,8 @@ NORM = "norm of the kernel's gradient\n(nats per unit of weight)"
 
 MOST_MARKED = 30
 """Points of a line up to which each gets a marker."""
+MOST_NATS = 100.0
+"""Loss from which on an axis goes by powers of ten. A guess costs 2.3."""
 MOST_TILES = 50
 MOST_MISTAKES = 30
 

@@ -4,6 +4,7 @@ One run of a network says little: sigmoid at depth 3 ended between 51% and 87%, 
 docs/statistics.md says what the numbers mean, what they do not, and how they were checked.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -13,14 +14,26 @@ from service.analysis.intervals import ROUNDING, constant, hedges_d_z, holm, pai
 from service.analysis.reading import read
 from service.domain.comparison import ArmSummary, Comparison, PairedDifference, Pairs, Run, Spread
 from service.domain.experiment import Status
-from service.domain.sweep import Value
+from service.domain.sweep import Arm, Value
 from service.errors import UnknownArm
 
-__all__ = ["ArmSummary", "Comparison", "PairedDifference", "Pairs", "Run", "compare", "each_seed_once", "to_rows"]
+__all__ = [
+    "ArmSummary",
+    "Comparison",
+    "PairedDifference",
+    "Pairs",
+    "Run",
+    "columns",
+    "compare",
+    "each_seed_once",
+    "to_rows",
+]
 
 MAX_ARMS_FOR_ALL_PAIRS = 40
 """Above this many arms, 780 pairs, each is compared with the best only."""
 SIGNIFICANCE = 0.05
+MOST_TOLD = 20
+"""Labels in a message."""
 
 T = TypeVar("T")
 
@@ -48,8 +61,7 @@ def compare(runs: Iterable[Run], *, reference: str | None = None) -> Comparison:
     """
     by_arm = _by_arm(runs)
     if reference is not None and reference not in by_arm:
-        labels = ", ".join(map(repr, sorted(by_arm)))
-        raise UnknownArm(f"no arm is called {reference!r}: they are {labels}", "/reference")
+        raise UnknownArm(f"no arm is called {reference!r}: {_told(by_arm)}", "/reference")
     arms = _ranked(list(map(_summary, by_arm.values())))
     pairs_of, tests, pairs = _pairs(arms, by_arm, reference)
     counts = {name: sum(getattr(arm, name) for arm in arms) for name in ("pending", "failed", "diverged", "cancelled")}
@@ -80,7 +92,22 @@ def each_seed_once(items: Iterable[T], run_of: Callable[[T], Run]) -> list[T]:
     once: dict[tuple[str, int, int], T] = {}
     for run, item in sorted(runs, key=lambda pair: _seniority(pair[0])):
         once.setdefault((run.arm.label, run.seed, run.shuffle_seed), item)
-    return [once[key] for key in sorted(once)]
+    place = {label: rank for rank, label in enumerate(_in_order(run.arm for run, _ in runs))}
+    return [once[key] for key in sorted(once, key=lambda key: (place[key[0]], *key[1:]))]
+
+
+def _in_order(arms: Iterable[Arm]) -> list[str]:
+    """Labels of arms by their values: depth 10 comes after depth 2."""
+    values = {arm.label: tuple((isinstance(v, str), v) for v in arm.values.values()) for arm in arms}
+    return sorted(values, key=lambda label: (values[label], label))
+
+
+def _told(by_arm: Mapping[str, object]) -> str:
+    if not by_arm:
+        return "there are no experiments"
+    labels = list(by_arm)
+    more = f" and {len(labels) - MOST_TOLD:,} more" if len(labels) > MOST_TOLD else ""
+    return "they are " + ", ".join(map(repr, labels[:MOST_TOLD])) + more
 
 
 def _by_arm(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -133,32 +160,39 @@ def _note_of_arm(found: Spread) -> str | None:
 
 
 def _ranked(arms: Sequence[ArmSummary]) -> tuple[ArmSummary, ...]:
-    """The highest mean accuracy first; among equals, and among those without any, by label."""
-    means = [arm.accuracy.mean for arm in arms]
-    ranks = [None if mean is None else 1 + sum(m is not None and m > mean for m in means) for mean in means]
-    ranked = [arm.model_copy(update={"rank": rank}) for arm, rank in zip(arms, ranks, strict=True)]
-    return tuple(sorted(ranked, key=lambda arm: (arm.rank is None, arm.rank or 0, arm.label)))
+    """The highest mean accuracy first; equals, and those without any, in the order given."""
+    measured = [(arm.accuracy.mean, arm) for arm in arms if arm.accuracy.mean is not None]
+    ranked: list[ArmSummary] = []
+    rank, first = 1, math.inf
+    for place, (mean, arm) in enumerate(sorted(measured, key=lambda pair: -pair[0]), start=1):
+        if mean < first - ROUNDING:
+            rank, first = place, mean
+        ranked.append(arm.model_copy(update={"rank": rank}))
+    given = {arm.label: place for place, arm in enumerate(arms)}
+    ranked.sort(key=lambda arm: (arm.rank or 0, given[arm.label]))
+    return (*ranked, *(arm for arm in arms if arm.accuracy.mean is None))
 
 
 def _pairs(
     arms: Sequence[ArmSummary], by_arm: dict[str, list[Run]], reference: str | None
 ) -> tuple[Pairs, int, tuple[PairedDifference, ...]]:
     labels = [arm.label for arm in arms if arm.n]
-    every = list(combinations(labels, 2))
-    chosen: list[tuple[str, str]]
+    chosen: Iterable[tuple[str, str]]
     pairs_of: Pairs
     if reference is not None:
-        pairs_of, chosen = "with the reference", [pair for pair in every if reference in pair]
+        place = labels.index(reference) if reference in labels else len(labels)
+        better = [(label, reference) for label in labels[:place] if place < len(labels)]
+        pairs_of, chosen = "with the reference", [*better, *((reference, label) for label in labels[place + 1 :])]
     elif len(labels) > MAX_ARMS_FOR_ALL_PAIRS:
-        pairs_of, chosen = "with the best", [pair for pair in every if labels[0] in pair]
+        pairs_of, chosen = "with the best", [(labels[0], label) for label in labels[1:]]
     else:
-        pairs_of, chosen = "all", every
+        pairs_of, chosen = "all", combinations(labels, 2)
     accuracies = {label: _accuracies(by_arm[label]) for label in labels}
     found = [_paired(first, second, accuracies[first], accuracies[second]) for first, second in chosen]
     tested = [pair.p_value for pair in found if pair.p_value is not None]
     # The best of many was found by a look at these very numbers. Were it compared with each other arm as if it had
     # been chosen beforehand, the luckiest of 50 equal arms would seem to be better in a third of all sweeps.
-    tests = len(every) if pairs_of == "with the best" else len(tested)
+    tests = math.comb(len(labels), 2) if pairs_of == "with the best" else len(tested)
     adjusted = iter(holm(tested, tests=tests))
     return pairs_of, tests, tuple(_judged(pair, next(adjusted)) if pair.p_value is not None else pair for pair in found)
 
@@ -215,6 +249,11 @@ def _notes(by_arm: Mapping[str, Sequence[Run]], arms: Sequence[ArmSummary], pair
             "Some runs of an arm share their seed and others their shuffle_seed. Runs that share one are not quite "
             "independent: intervals may be too narrow and p values too small."
         )
+    if len({arm.values.get("dataset") for arm in arms}) > 1:
+        notes.append(
+            "Arms of different datasets read different test images: a difference between them tells which dataset is "
+            "easier, and not which network is better."
+        )
     if any(arm.diverged for arm in arms):
         notes.append(
             "Means leave out the runs that diverged: of an arm that diverges often, they tell the better part."
@@ -232,40 +271,49 @@ def _crossed(runs: Sequence[Run]) -> bool:
     return min(len(seeds), len(shuffles)) > 1 and max(len(seeds), len(shuffles)) < len(runs)
 
 
+COUNTS = ("planned", "n", "pending", "failed", "diverged", "cancelled")
+MEASURES = ("accuracy", "loss", "seconds")
+SPREAD = tuple(name for name in Spread.model_fields if name != "n")
+DIFFERENCE = ("difference", "difference_low", "difference_high", "difference_n", "p_value", "p_holm", "effect_size")
+
+
+def columns(comparison: Comparison) -> list[str]:
+    """Names of the columns of `to_rows`, also where there are no rows."""
+    fields = dict.fromkeys(field for arm in comparison.arms for field in arm.values)
+    spreads = [f"{measure}_{name}" for measure in MEASURES for name in SPREAD]
+    return ["rank", "label", *fields, "complete", *COUNTS, *spreads, "versus", *DIFFERENCE, "win_share", "significant"]
+
+
 def to_rows(comparison: Comparison) -> list[dict[str, Value | None]]:
-    """One flat row for each arm, the best first, all with the same columns: for CSV.
+    """One flat row for each arm, the best first, all with the same `columns`: for CSV.
 
     The columns from `versus` on compare the arm with the best, or with the reference if one was chosen: `difference`
     is the mean test accuracy of *this* arm minus that of `versus`, over the seeds of both.
     """
-    fields = list(dict.fromkeys(field for arm in comparison.arms for field in arm.values))
-    return [_row(comparison, arm, fields) for arm in comparison.arms]
+    names = columns(comparison)
+    pairs = {frozenset((pair.first, pair.second)): pair for pair in comparison.pairs}
+    return [dict.fromkeys(names) | _row(comparison, arm, pairs) for arm in comparison.arms]
 
 
-def _row(comparison: Comparison, arm: ArmSummary, fields: Sequence[str]) -> dict[str, Value | None]:
-    row: dict[str, Value | None] = {"rank": arm.rank, "label": arm.label}
-    row |= {field: arm.values.get(field) for field in fields}
-    row |= {"complete": str(comparison.complete).lower(), "planned": arm.planned, "n": arm.n, "pending": arm.pending}
-    row |= {"failed": arm.failed, "diverged": arm.diverged, "cancelled": arm.cancelled}
-    for measure in ("accuracy", "loss", "seconds"):
-        found = getattr(arm, measure)
-        row |= {f"{measure}_{name}": getattr(found, name) for name in Spread.model_fields if name != "n"}
-    return row | _versus(comparison, arm)
-
-
-def _versus(comparison: Comparison, arm: ArmSummary) -> dict[str, Value | None]:
-    columns = ("difference", "difference_low", "difference_high", "difference_n", "p_value", "p_holm", "effect_size")
-    row: dict[str, Value | None] = dict.fromkeys(("versus", *columns, "win_share", "significant"))
+def _row(
+    comparison: Comparison, arm: ArmSummary, pairs: Mapping[frozenset[str], PairedDifference]
+) -> dict[str, Value | None]:
+    row = {"rank": arm.rank, "label": arm.label} | arm.values
+    row |= {"complete": str(comparison.complete).lower()} | {name: getattr(arm, name) for name in COUNTS}
+    row |= {f"{one}_{name}": getattr(getattr(arm, one), name) for one in MEASURES for name in SPREAD}
     anchor = comparison.reference or comparison.arms[0].label
-    pair = next((one for one in comparison.pairs if {one.first, one.second} == {arm.label, anchor}), None)
-    if pair is None:
-        return row
+    pair = pairs.get(frozenset((arm.label, anchor)))
+    return row if pair is None else row | _versus(arm, anchor, pair)
+
+
+def _versus(arm: ArmSummary, anchor: str, pair: PairedDifference) -> dict[str, Value | None]:
     mean, low, high, size = pair.mean, pair.low, pair.high, pair.effect_size
     wins = pair.wins
     if pair.second == arm.label:
         mean, low, high, size = _negative(mean), _negative(high), _negative(low), _negative(size)
         wins = pair.n - pair.wins - pair.ties
-    row |= dict(zip(columns, (mean, low, high, pair.n, pair.p_value, pair.p_holm, size), strict=True))
+    values = (mean, low, high, pair.n, pair.p_value, pair.p_holm, size)
+    row: dict[str, Value | None] = dict(zip(DIFFERENCE, values, strict=True))
     row |= {"versus": anchor, "significant": str(pair.significant).lower()}
     return row | {"win_share": wins / pair.n if pair.n else None}
 

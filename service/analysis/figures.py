@@ -18,6 +18,7 @@ from service.analysis.chart import (
     MARKERS,
     MOST_MARKED,
     MOST_MISTAKES,
+    MOST_NATS,
     MOST_TILES,
     NORM,
     PALETTE,
@@ -61,7 +62,7 @@ def learning_curves(epochs: Sequence[EpochMetrics], spec: Spec) -> Figure:
     """Loss and accuracy by epoch, on the training and on the test images, as the article draws them."""
     title = f"Learning curves: {subject(spec)}"
     if not epochs:
-        return Figure(title=title, note="No epoch has ended yet.")
+        return Figure(title=title, note="No epoch has ended.")
     x = tuple(float(one.epoch) for one in epochs)
     marked = len(x) <= MOST_MARKED
     _, test_marker = _look(spec.activation)
@@ -98,7 +99,7 @@ def learning_curves(epochs: Sequence[EpochMetrics], spec: Spec) -> Figure:
         title=title,
         note=f"After epoch {last.epoch}: test accuracy {measured}.",
         panels=(
-            Lines(x=axis, y=Axis(title=LOSS), series=loss),
+            Lines(x=axis, y=_loss_axis(loss), series=loss),
             Lines(x=axis, y=Axis(title=TRAINING_SHARE), series=share),
         ),
     )
@@ -108,7 +109,7 @@ def gradient_norms(epochs: Sequence[EpochMetrics], spec: Spec) -> Figure:
     """Norm of each layer's gradient, for the first epoch, the last, and up to four between them."""
     title = f"Gradient by layer: {subject(spec)}"
     if not epochs:
-        return Figure(title=title, note="No epoch has ended yet.")
+        return Figure(title=title, note="No epoch has ended.")
     chosen = sorted({round(place) for place in np.linspace(0, len(epochs) - 1, 6)})
     series = tuple(
         Series(
@@ -117,7 +118,7 @@ def gradient_norms(epochs: Sequence[EpochMetrics], spec: Spec) -> Figure:
             y=_positive(epochs[place].gradient_norms),
             colour=PALETTE[rank],
             dash=DASHES[rank],
-            marker=MARKERS[rank],
+            marker=MARKERS[rank] if spec.depth < MOST_MARKED else None,
             hover=f"epoch {epochs[place].epoch}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
         )
         for rank, place in enumerate(chosen)
@@ -215,23 +216,23 @@ def sweep_learning_curves(runs: Sequence[Run]) -> Figure:
     title = "Learning curves: mean over seeds"
     arms = _arms(run for run in runs if run.epochs)
     if not arms:
-        return Figure(title=title, note="No epoch has ended yet.")
+        return Figure(title=title, note="No epoch has ended.")
     most = max(20, 600 // len(arms))  # points a line: long trainings of many arms would make megabytes of JSON
 
-    def lines(heading: str, axis: str, measure: Callable[[EpochMetrics], float | None]) -> Lines:
+    def lines(heading: str, measure: Callable[[EpochMetrics], float | None], *, share: bool) -> Lines:
         series = tuple(_over_epochs(label, group, look, measure, most) for label, group, look in arms)
-        return Lines(
-            title=heading, x=_epoch_axis([x for one in series for x in one.x]), y=Axis(title=axis), series=series
-        )
+        x = _epoch_axis([x for one in series for x in one.x])
+        title = TEST_SHARE if heading.startswith("Test") else TRAINING_SHARE
+        return Lines(title=heading, x=x, y=Axis(title=title) if share else _loss_axis(series), series=series)
 
     return Figure(
         title=title,
         note="Bands go from the lowest to the highest seed. Training is measured while the weights change.",
         panels=(
-            lines("Test loss", LOSS, lambda one: one.val_loss),
-            lines("Test accuracy", TEST_SHARE, lambda one: one.val_accuracy),
-            lines("Training loss", LOSS, lambda one: one.loss),
-            lines("Training accuracy", TRAINING_SHARE, lambda one: one.accuracy),
+            lines("Test loss", lambda one: one.val_loss, share=False),
+            lines("Test accuracy", lambda one: one.val_accuracy, share=True),
+            lines("Training loss", lambda one: one.loss, share=False),
+            lines("Training accuracy", lambda one: one.accuracy, share=True),
         ),
     )
 
@@ -244,7 +245,7 @@ def sweep_gradient_norms(runs: Sequence[Run]) -> Figure:
     title = "Gradient by layer: mean over seeds"
     arms = _arms(run for run in runs if run.epochs)
     if not arms:
-        return Figure(title=title, note="No epoch has ended yet.")
+        return Figure(title=title, note="No epoch has ended.")
     first = tuple(_over_layers(label, group, look, first=True) for label, group, look in arms)
     last = tuple(_over_layers(label, group, look, first=False) for label, group, look in arms)
     depth = max(run.depth for run in runs)
@@ -266,7 +267,8 @@ def accuracy_by_depth(points: Sequence[DepthPoint]) -> Figure:
         return Figure(title=title, note="No experiment has succeeded.")
     depths = sorted({point.depth for point in points})
     step = min((below - above for above, below in pairwise(depths)), default=1)
-    names = sorted({(point.activation, point.variant) for point in points}, key=_by_look)
+    # Sorted by activation alone: variants stay in the order in which they come.
+    names = sorted(dict.fromkeys((p.activation, p.variant) for p in points), key=lambda name: _by_look(name[0]))
     apart = 0.3 * step / len(names)
     series: list[Series] = []
     for rank, (activation, variant) in enumerate(names):
@@ -289,7 +291,7 @@ def accuracy_by_depth(points: Sequence[DepthPoint]) -> Figure:
                     high=depths[-1] + 0.4 * step,
                     ticks=tuple((float(depth), str(depth)) for depth in depths),
                 ),
-                y=Axis(title=TEST_SHARE),
+                y=_share_axis(series),
                 series=tuple(series),
                 height=320,
             ),
@@ -365,19 +367,21 @@ def _look(activation: str) -> tuple[str, str]:
     return PALETTE[rank % len(PALETTE)], FILLS[rank // len(PALETTE) % len(FILLS)]
 
 
-def _by_look(arm: tuple[str, str]) -> tuple[int, str, str]:
-    activation, variant = arm
-    return (LOOK_ORDER.index(activation) if activation in LOOK_ORDER else len(LOOK_ORDER), activation, variant)
+def _by_look(activation: str) -> tuple[int, str]:
+    return LOOK_ORDER.index(activation) if activation in LOOK_ORDER else len(LOOK_ORDER), activation
 
 
 def _arms(runs: Iterable[Run]) -> list[tuple[str, list[Run], Look]]:
-    """Runs by arm in the order of legends. Colour tells the activation; dash and marker the depth (and variant)."""
+    """Runs by arm in the order of legends: by activation, variant as they come, and depth. Colour tells the activation;
+    dash and marker the depth (and variant).
+    """
     groups: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.activation, run.variant, run.depth), []).append(run)
-    kinds = sorted({(depth, variant) for _, variant, depth in groups})
+    order = {variant: rank for rank, variant in enumerate(dict.fromkeys(variant for _, variant, _ in groups))}
+    kinds = sorted({(depth, variant) for _, variant, depth in groups}, key=lambda kind: (kind[0], order[kind[1]]))
     arms = []
-    for activation, variant, depth in sorted(groups, key=lambda key: (_by_look(key[:2]), key[2])):
+    for activation, variant, depth in sorted(groups, key=lambda key: (*_by_look(key[0]), order[key[1]], key[2])):
         colour, fill = _look(activation)
         rank = kinds.index((depth, variant))
         label = ", ".join(filter(None, (activation, f"depth {depth}", variant)))
@@ -420,10 +424,9 @@ def _over_layers(label: str, group: list[Run], look: Look, *, first: bool) -> Se
     at = min(run.epochs[0].epoch for run in group) if first else max(run.epochs[-1].epoch for run in group)
     ends = [one for run in group for one in (run.epochs[0 if first else -1],) if one.epoch == at]
     layers = _layers(ends[0])
-    values = [
-        [value for value in _positive(one.gradient_norms[place] for one in ends) if value is not None]
-        for place in range(len(layers))
-    ]
+    found = [_positive(one.gradient_norms[place] for one in ends) for place in range(len(layers))]
+    # A gap where one is zero or no number: the mean of the others would hide that it vanished.
+    values = [[value for value in some if value is not None] if None not in some else [] for some in found]
     colour, dash, marker = look
     return Series(
         name=label,
@@ -433,7 +436,7 @@ def _over_layers(label: str, group: list[Run], look: Look, *, first: bool) -> Se
         high=finite(max(some, default=None) for some in values),
         colour=colour,
         dash=dash,
-        marker=marker,
+        marker=marker if len(layers) <= MOST_MARKED else None,
         hover=f"{label}, layer %{{x}}: %{{y:.3g}}, %{{text}}, epoch {at}<extra></extra>",
         texts=tuple(f"mean of {len(some)} of {len(ends)} seeds" for some in values),
     )
@@ -504,6 +507,26 @@ def _norm_lines(title: str, series: tuple[Series, ...], depth: int, *, scale: tu
         series=series,
         height=260,
     )
+
+
+def _loss_axis(series: Sequence[Series]) -> Axis:
+    """By powers of ten where a training was lost: on a plain axis every other line would be zero."""
+    values = [value for one in series for value in (*one.y, *one.low, *one.high) if value is not None]
+    if max(values, default=0.0) < MOST_NATS:
+        return Axis(title=LOSS)
+    lowest = math.floor(math.log10(min((value for value in values if value > 0), default=1.0)))
+    highest = math.ceil(math.log10(max(values)))
+    return Axis(title=LOSS, log=True, low=10.0**lowest, high=10.0**highest, ticks=_powers(lowest, highest))
+
+
+def _share_axis(series: Sequence[Series]) -> Axis:
+    """An accuracy's: an interval of few seeds may reach beyond 0 and 1, where none can be."""
+    ends = [value for one in series for value in (*one.y, *one.low, *one.high) if value is not None]
+    if min(ends) >= 0.0 and max(ends) <= 1.0:
+        return Axis(title=TEST_SHARE)
+    inside = [min(1.0, max(0.0, value)) for value in ends]
+    margin = 0.05 * (max(inside) - min(inside))
+    return Axis(title=TEST_SHARE, low=max(0.0, min(inside) - margin), high=min(1.0, max(inside) + margin))
 
 
 def _powers(low: int, high: int) -> tuple[tuple[float, str], ...]:

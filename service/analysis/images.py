@@ -158,8 +158,10 @@ def _drawn(figure: Figure, width: int) -> Canvas:
     heights = [_height(panel, across) for panel in figure.panels]
     rows = [max(heights[at : at + columns]) for at in range(0, len(heights), columns)]
     entries = _entries(figure)
-    beside = max(1, (width - 24) // max([1, *(62 + 7 * len(one.name) for one in entries)]))
-    legend = 12 + 18 * math.ceil(len(entries) / beside) if entries else 8
+    names = [wrapped(one.name, (width - 24 - 62) // 7) for one in entries]
+    beside = max(1, (width - 24) // max([1, *(62 + 7 * len(line) for name in names for line in name)]))
+    lines = max(map(len, names), default=1)
+    legend = 12 + (4 + 14 * lines) * math.ceil(len(entries) / beside) if entries else 8
     height = top + (sum(rows) or 60) + legend
     canvas = Canvas(figsize=(width / DPI, height / DPI), dpi=DPI)
     for at, line in enumerate(title):
@@ -171,9 +173,9 @@ def _drawn(figure: Figure, width: int) -> Canvas:
         box = (at % columns * across, height - upper - heights[at], across, heights[at])
         _draw(canvas, panel, box)
     if entries:
-        handles = [_handle(one) for one in entries]
         canvas.legend(
-            handles=handles,
+            [_handle(one) for one in entries],
+            ["\n".join(name) for name in names],
             loc="lower left",
             bbox_to_anchor=(4 / width, 0),
             ncols=beside,

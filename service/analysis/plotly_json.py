@@ -44,6 +44,8 @@ PHONE = 340
 """px that may be drawn on, on a phone 360 px wide."""
 HEADING, TICKS, LINE, ENTRY = 26, 30, 15, 19
 """Heights, px: of a panel's title, of what stands under an axis, of a line of text, of a row of the legend."""
+NAME = 44
+"""Characters of the legend that fit beside a line on a phone."""
 SIDE, GAP = 28, 6
 """Pixels of an image, and between images."""
 
@@ -98,7 +100,7 @@ def plotly(figure: Figure) -> Json:
         domain = [1 - (above + head + drawn) / inner, 1 - (above + head) / inner]
         number = str(at + 1) if at else ""
         if isinstance(panel, Lines):
-            seen = {trace["name"] for trace in data}
+            seen = {trace["legendgroup"] for trace in data}
             data += _line_traces(panel, number, seen)
             _add_line_axes(layout, panel, number, domain, titled=_titled(figure, at))
         elif isinstance(panel, Cells):
@@ -143,7 +145,8 @@ def _legend_height(figure: Figure) -> int:
     """Height of the legend on a phone, px: Plotly sets entries in columns as wide as the widest."""
     names = {one.name for panel in figure.panels if isinstance(panel, Lines) for one in panel.series if one.legend}
     columns = max(1, PHONE // max([1, *(48 + round(6.5 * len(name)) for name in names)]))
-    return 10 + ENTRY * math.ceil(len(names) / columns)
+    broken = sum(len(wrapped(name, NAME)) - 1 for name in names)
+    return 10 + ENTRY * math.ceil(len(names) / columns) + LINE * broken
 
 
 def _line_traces(panel: Lines, number: str, seen: set[str]) -> list[Json]:
@@ -155,7 +158,7 @@ def _line_traces(panel: Lines, number: str, seen: set[str]) -> list[Json]:
         mode = "+".join(filter(None, ("lines" if one.dash else "", "markers" if one.marker else ""))) or "none"
         thin = one.marker is not None and one.marker.startswith("line-")
         trace: Json = where | {
-            "name": one.name,
+            "name": "<br>".join(wrapped(one.name, NAME)),
             "x": list(one.x),
             "y": list(one.y),
             "mode": mode,

@@ -1,5 +1,6 @@
 """A comparison in one plain sentence."""
 
+from service.analysis.intervals import ROUNDING
 from service.domain.comparison import ArmSummary, Comparison, PairedDifference, Spread
 
 __all__ = ["read"]
@@ -32,28 +33,40 @@ def _found(comparison: Comparison) -> str:
         return f"the best of {len(arms)} arms is {_named(best)}, but no run of {comparison.reference} has succeeded"
     second = next(arm for arm in arms if arm.label == pair.second)
     chosen = len(arms) == 2 or comparison.reference is not None
-    return _pair(pair, _named(best), _named(second) if chosen else f"the next, {_named(second)}") + _rest(comparison)
+    named = _named(second) if chosen else f"the next, {_named(second)}"
+    equal = best.rank == second.rank
+    return _pair(pair, _named(best), named, equal=equal) + _rest(comparison)
 
 
 def _nothing(comparison: Comparison) -> str:
     if comparison.total == 0:
         return "there are no runs to compare"
-    if comparison.pending:
-        return f"none of {_runs(comparison.total)} has succeeded, so there is nothing to compare yet"
-    return f"none of {_runs(comparison.total)} succeeded, so there is nothing to compare"
+    runs = "the only run has not" if comparison.total == 1 else f"none of {_runs(comparison.total)} has"
+    yet = " yet" if comparison.pending else ""
+    return f"{runs} succeeded, so there is nothing to compare{yet}"
 
 
-def _pair(pair: PairedDifference, best: str, second: str) -> str:
+def _pair(pair: PairedDifference, best: str, second: str, *, equal: bool) -> str:
     """What the seeds of both say of the best arm and of the one it is compared with."""
     if pair.mean is None:
         return f"there is no seed that both {best} and {second} have, so they cannot be compared"
     if pair.n == 1:
-        return f"one seed cannot tell {best} from {second}: it gives a difference of {pair.mean:.4f}"
+        return f"one seed cannot tell {best} from {second}: it gives a difference of {_plain(pair.mean)}"
     seeds = _seeds(pair.n)
     if pair.wins == 0 and pair.ties == pair.n:
         return f"in each of {seeds} {best} and {second} read equally many test images right"
     size = f"{abs(pair.mean):.4f} (95% interval {_interval(pair)})"
     ahead = f"in {pair.wins} of {seeds}"
+    if abs(pair.mean) <= ROUNDING:
+        return (
+            f"over {seeds} {best} and {second} read equally many test images right on average: the former is ahead "
+            f"{ahead}, behind in {pair.n - pair.wins - pair.ties}"
+        )
+    if pair.mean < 0 and equal:
+        return (
+            f"over all their seeds {best} and {second} read equally many test images right; over the {seeds} of both "
+            f"the former is behind by {size}"
+        )
     if pair.mean < 0:
         return (
             f"only by seeds that {second} lacks does {best} rank before it: over the {seeds} of both it is behind by "
@@ -75,8 +88,13 @@ def _rest(comparison: Comparison) -> str:
     others = len(comparison.pairs)
     if others < 2:
         return ""
+    tested = sum(pair.p_value is not None for pair in comparison.pairs)
+    if not tested:
+        return "; no difference could be tested, for which two seeds that two arms have in common are needed"
     clear = sum(pair.significant for pair in comparison.pairs)
     which = "between two arms" if comparison.pairs_of == "all" else comparison.pairs_of.replace("with", "from")
+    if tested < others:
+        which += f", of which {tested} could be tested"
     return f"; of all {others} differences {which}, {clear} {'is' if clear == 1 else 'are'} more than chance explains"
 
 
@@ -94,7 +112,8 @@ def _missing(comparison: Comparison) -> list[str]:
     if comparison.cancelled:
         parts.append(f"{comparison.cancelled} of {_runs(comparison.total)} {_was(comparison.cancelled)} cancelled")
     if parts and comparison.finished:
-        parts[-1] += ", and no mean includes them"
+        one = comparison.failed + comparison.cancelled == 1
+        parts[-1] += f", and no mean includes {'it' if one else 'them'}"
     return parts
 
 
@@ -106,6 +125,10 @@ def _share(found: Spread) -> str:
     if found.low is None or found.high is None:
         return f"{found.mean:.4f}"
     return f"{found.mean:.4f} ± {(found.high - found.low) / 2:.4f}"
+
+
+def _plain(difference: float) -> str:
+    return f"{0.0 if abs(difference) <= ROUNDING else difference:.4f}"
 
 
 def _interval(pair: PairedDifference) -> str:

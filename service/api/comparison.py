@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.analysis.comparison import compare, to_rows
+from service.analysis.comparison import columns, compare, to_rows
 from service.api.deps import PortsOf, prefers_csv, refuse_repeats
 from service.api.problems import responses
 from service.api.sweeps import SweepId
@@ -71,9 +71,8 @@ def run_of(spec: SweepSpec, experiment: Experiment) -> Run:
 
 
 def _csv(found: Comparison) -> Response:
-    rows = to_rows(found)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\r\n")
+    writer = csv.DictWriter(text, columns(found), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(to_rows(found))
     return Response(text.getvalue(), media_type="text/csv")

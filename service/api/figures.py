@@ -138,9 +138,10 @@ def _points(sweep: Sweep, members: list[Experiment]) -> list[DepthPoint]:
     by_arm: dict[str, list[Experiment]] = {}
     for one in members:
         by_arm.setdefault(sweep.spec.arm_of(one.spec).label, []).append(one)
+    arms = {arm.label: arm for arm in compare([run_of(sweep.spec, one) for one in members]).arms}
     points = []
-    for arm in compare([run_of(sweep.spec, one) for one in members]).arms:
-        own = by_arm[arm.label]
+    for label, own in by_arm.items():
+        arm = arms[label]
         points.append(
             DepthPoint(
                 activation=own[0].spec.activation,

@@ -66,6 +66,10 @@ DESCRIPTIONS = {
 }
 
 
+MAX_FAULTS = 20
+"""A list of a million wrong values is told of by its first."""
+
+
 class Fault(BaseModel):
     """One thing that is wrong with a request."""
 
@@ -83,7 +87,7 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong, and what would be right.")
     instance: str = Field(description="The path that was asked.")
     error: str = Field(description="The same as `detail`, for Open Inference Protocol clients.")
-    errors: list[Fault] | None = Field(default=None, description="Each fault; on 422 only.")
+    errors: list[Fault] | None = Field(default=None, description="Each fault, or the first 20 of many; on 422 only.")
 
 
 def install(app: FastAPI) -> None:
@@ -159,8 +163,10 @@ def _allowed(request: Request) -> str:
 
 
 def _invalid(request: Request, found: Sequence[Any]) -> Response:
-    faults = [_fault(fault) for fault in found]
+    faults = [_fault(fault) for fault in found[:MAX_FAULTS]]
     detail = "; ".join(f"{fault.pointer or fault.location}: {fault.message}" for fault in faults)
+    if more := len(found) - len(faults):
+        detail += f"; and {more:,} more"
     if any(f["loc"][0] == "body" and isinstance(f.get("input"), bytes) for f in found):
         detail = "the body must be JSON, sent as Content-Type: application/json"
         return _answer(request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)

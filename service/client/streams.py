@@ -12,7 +12,7 @@ from service.client.errors import ApiError, ExperimentNotFound, NoAnswer, WaitTi
 from service.client.flow import Close, Emit, Items, Next, Pause, Retries, Stream
 from service.client.values import Seen
 from service.domain.experiment import EpochMetrics, Status
-from service.domain.sweep import Sweep
+from service.domain.sweep import Sweep, SweepStatus
 
 __all__ = ["follow", "watch"]
 
@@ -137,6 +137,6 @@ def watch(core: Core, sweep_id: str, *, timeout: float | None = None) -> Stream[
     while True:
         seen = yield from core.seen("sweeps", sweep_id)
         yield Emit(seen)
-        if seen.value.finished_at is not None:
+        if seen.value.status is SweepStatus.FINISHED:
             return
         yield Pause(min(SWEEP_SECONDS, deadline.left()))

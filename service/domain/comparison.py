@@ -53,7 +53,8 @@ class ArmSummary(Arm):
     """What the runs of one arm gave. Only succeeded runs are in the means: failed ones are counted beside them."""
 
     rank: int | None
-    """1 for the highest mean test accuracy; equal means share a rank. Null while no run has succeeded."""
+    """1 for the highest mean test accuracy; means that are equal but for float32's rounding share a rank. Null while no
+    run has succeeded."""
     planned: int
     """Runs of this arm, whatever became of them."""
     n: int
@@ -62,7 +63,7 @@ class ArmSummary(Arm):
     """Runs that wait or train."""
     failed: int
     diverged: int
-    """Those of the failed whose loss became NaN or infinite."""
+    """Those of the failed whose training diverged: no finite loss, or one far beyond a guess's."""
     cancelled: int
     accuracy: Spread
     """Share of the 10,000 test images read right."""
@@ -120,7 +121,7 @@ class Comparison(Frozen):
     pending: int
     failed: int
     diverged: int
-    """Those of the failed whose loss became NaN or infinite."""
+    """Those of the failed whose training diverged: no finite loss, or one far beyond a guess's."""
     cancelled: int
     method: str
     """How intervals, p values and effect sizes were made, with sources."""

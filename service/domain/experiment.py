@@ -234,7 +234,8 @@ class EpochMetrics(Frozen):
     gradient_ratio: Finite = None
     """The first of them over the last: how much of the gradient reaches the input side."""
     gradients: Verdict | None = None
-    """`vanishing` when the ratio is below 0.1, `exploding` when it is above 10 or a norm overflowed."""
+    """`vanishing` when the ratio is below 0.1, also where the last norm is 0 and there is no ratio; `exploding` when it
+    is above 10 or a norm overflowed."""
     hidden: tuple[HiddenLayer, ...] = ()
     """Each hidden layer, input side first."""
 

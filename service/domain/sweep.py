@@ -47,6 +47,8 @@ SWEEPABLE = tuple(name for name in Spec.model_fields if name not in {"priority",
 REPEATS = ("shuffle_seed", "seed")
 """Fields that repeat an arm with other draws: experiments that differ by nothing else are one arm."""
 REQUIRED = tuple(name for name, field in Spec.model_fields.items() if field.is_required())
+MAX_VALUES = 10_000
+"""Of one field of a grid, as a list."""
 MAX_TAGS = next(rule.max_length for rule in Spec.model_fields["tags"].metadata if hasattr(rule, "max_length"))
 
 
@@ -146,7 +148,7 @@ SPREADS = {field: spread for field in SWEEPABLE if (spread := _spread(field)) is
 
 def _axis(field: str) -> Any:  # noqa: ANN401 - a type
     """The values of one field of a grid: a list, or a spread of numbers."""
-    several: Any = Annotated[(GenericAlias(list, (_one(field),)), Field(min_length=1))]
+    several: Any = Annotated[(GenericAlias(list, (_one(field),)), Field(min_length=1, max_length=MAX_VALUES))]
     listed: TypeAdapter[Any] = TypeAdapter(several, config=ConfigDict(strict=True, allow_inf_nan=False))
     spread = SPREADS.get(field)
 
@@ -154,6 +156,8 @@ def _axis(field: str) -> Any:  # noqa: ANN401 - a type
         # By hand and not as a union: a union's faults point at its members, which no request names.
         if spread is not None and isinstance(given, dict):
             return spread.model_validate(given)
+        if not isinstance(given, list):
+            raise PydanticCustomError("axis", f"must be a list of values{' or a range of them' if spread else ''}")
         values = listed.validate_python(given)
         first = {value: index for index, value in reversed(list(enumerate(values)))}
         _refuse({(i,): f"stands there twice: {value}" for i, value in enumerate(values) if first[value] != i})
@@ -289,7 +293,7 @@ class SweepSpec(_Strict):
             raise SweepTooLarge(
                 f"the sweep would have {self.size:,} experiments, and at most {experiments:,} are taken at once: "
                 "take fewer values or fewer seeds",
-                "/grid" if self.grid else "/seeds",
+                self._place_of_longest(),
             )
         largest = self.largest()
         if largest.parameters > parameters:
@@ -324,6 +328,11 @@ class SweepSpec(_Strict):
             for field, value in shown.items()
         )
 
+    def _place_of_longest(self) -> str:
+        axes = self.axes
+        field = max(axes, key=lambda name: len(axes[name]))
+        return f"/grid/{field}" if field in self.grid else "/seeds"
+
     def _place_of_largest(self, field: str) -> str:
         if field in self.base:
             return f"/base/{field}"
@@ -334,7 +343,7 @@ class SweepSpec(_Strict):
 def _digits(value: float) -> str:
     """As few as tell it from its neighbours, and as people write it where twelve do."""
     short = f"{value:.12g}"
-    return short if float(short) == value else repr(value)
+    return min(short, repr(value), key=len) if float(short) == value else repr(value)
 
 
 def _values(field: str, given: list[Value] | dict[str, Any]) -> Sequence[Value]:
@@ -396,4 +405,4 @@ class Sweep(Frozen):
     progress: SweepProgress
     created_at: datetime
     finished_at: datetime | None
-    """When the last experiment ended; null until then."""
+    """When the last experiment ended; null until then, and when all were deleted."""

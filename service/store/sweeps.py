@@ -148,7 +148,8 @@ def delete_finished(session: Session, sweep_id: str) -> list[tuple[str, str]]:
     ).all()
     going = sum(not Status(row.status).terminal for row in rows)
     if going:
-        raise SweepNotFinished(f"{going:,} of its {len(rows):,} experiments have not ended: cancel the sweep, and wait")
+        some = "experiment has" if len(rows) == 1 else f"{len(rows):,} experiments {'has' if going == 1 else 'have'}"
+        raise SweepNotFinished(f"{going:,} of its {some} not ended: cancel the sweep, and wait")
     _refuse_aliases(session, sweep_id)
     session.execute(delete(ExperimentRow).where(this).execution_options(synchronize_session=False))
     session.execute(delete(SweepRow).where(SweepRow.id == sweep_id))

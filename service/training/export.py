@@ -64,6 +64,7 @@ def _template(activation: str, depth: int, units: int) -> tuple[onnx.ModelProto,
         path = Path(folder) / "model.onnx"
         copy.export(path, format="onnx", verbose=False)
         model = onnx.load(path)
+    model.doc_string = ""  # names the folder and the version of the converter: equal weights shall give equal files
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     return model, tuple(_name_of(mark, arrays) for mark in marks)
 

@@ -12,6 +12,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums depend on what stands besi
 
 import functools
 import gc
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ from service.domain.events import (
     Stops,
     Trained,
 )
-from service.domain.experiment import EpochMetrics, HiddenLayer, Spec, judge_gradients
+from service.domain.experiment import CLASSES, EpochMetrics, HiddenLayer, Spec, judge_gradients
 from service.errors import OutOfMemory, TrainingDiverged
 from service.training import checkpoints, export
 from service.training.gradients import Diagnosis, diagnose
@@ -45,7 +46,8 @@ __all__ = ["train", "warm_up"]
 STEPS_A_CALL = 100
 
 # A guess costs ln 10 = 2.3 nats. Softmax by logits stays finite in float32 long after a network is lost, so a loss
-# this large counts as infinite.
+# this large after an epoch counts as infinite. The mean loss over an epoch does not: it holds the first steps, from
+# which a network with large initial weights may recover.
 DIVERGED_NATS = 1e4
 
 Living = Mapping[int, Member]
@@ -153,19 +155,29 @@ def _hidden(diagnosis: Diagnosis, place: int) -> tuple[HiddenLayer, ...]:
 
 
 def _report(found: dict[int, EpochMetrics], living: dict[int, Member]) -> Iterator[Event]:
-    """The epoch's metrics; and the members whose loss is lost, who train no more."""
-    for place, metrics in found.items():
-        for name, value in (("loss", metrics.loss), ("val_loss", metrics.val_loss)):
-            if value is None or value > DIVERGED_NATS:
-                member = living.pop(place)
-                yield Failed(
-                    experiment_id=member.experiment_id,
-                    code=TrainingDiverged.code,
-                    message=f"the {name} became {'infinite' if value is None else f'{value:g}'} in epoch "
-                    f"{metrics.epoch}: a smaller learning_rate than {member.spec.learning_rate:g} may help",
-                )
-                break
+    """The epoch's metrics; then the members whose loss is lost, who train no more."""
     yield EpochEnd(metrics={member.experiment_id: found[place] for place, member in living.items()})
+    for place, metrics in found.items():
+        if (lost := _lost(metrics)) is not None:
+            member = living.pop(place)
+            advice = f"a smaller learning_rate than {member.spec.learning_rate:g}"
+            if metrics.epoch == 1:  # it may have been lost before the first step
+                advice += ", another initializer, or a smaller depth"
+            yield Failed(
+                experiment_id=member.experiment_id,
+                code=TrainingDiverged.code,
+                message=f"{lost} in epoch {metrics.epoch}: {advice} may help",
+            )
+
+
+def _lost(metrics: EpochMetrics) -> str | None:
+    """In which way training has diverged, if it has."""
+    for name, value in (("loss", metrics.loss), ("val_loss", metrics.val_loss)):
+        if value is None:
+            return f"the {name} became infinite or no number"
+    if metrics.val_loss is not None and metrics.val_loss > DIVERGED_NATS:
+        return f"the val_loss became {metrics.val_loss:g}, where a guess has {math.log(CLASSES):.1f},"
+    return None
 
 
 def _save_and_stop(stack: Stack, epoch: int, living: dict[int, Member], stops: Stops, *, due: bool) -> Iterator[Event]:

@@ -54,12 +54,20 @@ def diagnose(stack: Stack) -> Diagnosis:
     gradients = tape.gradient(mean, kernels)
     outputs = [layer[:, :, :PROBE_IMAGES] for layer in hidden]
     return Diagnosis(
-        gradient_norms=tf.stack([tf.sqrt(tf.reduce_sum(g * g, axis=[1, 2])) for g in gradients], axis=1),
+        gradient_norms=tf.stack(list(map(_norms, gradients)), axis=1),
         means=tf.stack([tf.reduce_mean(layer, axis=[1, 2]) for layer in outputs], axis=1),
         deviations=tf.stack([tf.math.reduce_std(layer, axis=[1, 2]) for layer in outputs], axis=1),
         saturated=tf.stack([_saturated(stack.spec.activation, layer) for layer in outputs], axis=1),
         dead=tf.stack([_dead(stack.spec.activation, layer) for layer in outputs], axis=1),
     )
+
+
+def _norms(gradient: tf.Tensor) -> tf.Tensor:
+    """Euclidean norm of each network's: float32 (S,) of (S, out, in)."""
+    # Scaled by the largest: squares of what comes through 20 layers of sigmoid are below the least float32.
+    largest = tf.reduce_max(tf.abs(gradient), axis=[1, 2], keepdims=True)
+    parts = tf.math.divide_no_nan(gradient, largest)
+    return largest[:, 0, 0] * tf.sqrt(tf.reduce_sum(parts * parts, axis=[1, 2]))
 
 
 def _saturated(activation: str, outputs: tf.Tensor) -> tf.Tensor:

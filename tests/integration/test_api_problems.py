@@ -82,6 +82,16 @@ def test_every_fault_of_a_body_is_told_at_once(empty_api: Api) -> None:
     assert {fault["pointer"] for fault in found["errors"]} == {"/activation", "/depth", "/nope", "/tags/0"}
 
 
+def test_of_very_many_faults_the_first_are_told_and_how_many_more_there_are(empty_api: Api) -> None:
+    response = empty_api.post("/sweeps", json={"base": {"activation": "relu"}, "grid": {"depth": [0] * 10_000}})
+    found = problem(response, 422)
+    assert [fault["pointer"] for fault in found["errors"]] == [f"/grid/depth/{place}" for place in range(20)]
+    assert found["detail"].endswith("; and 9,980 more")
+    response = empty_api.post("/sweeps", json={"base": {"activation": "relu"}, "grid": {"seed": [0] * 500_000}})
+    assert "at most 10000 items" in problem(response, 422)["detail"]
+    assert len(response.content) < 2_000
+
+
 @pytest.mark.parametrize(
     "media_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/xml", "image/png", "json", ";"]
 )

@@ -132,7 +132,7 @@ BAD: dict[str, tuple[bytes, str, str, str]] = {
     "NUL in the name": (body(more=', "name": "a\\u0000"'), "/name", "", "invalid-request"),
     "a large number": (body(more=', "seeds": ' + "1" * 400), "/seeds", "", "invalid-request"),
     "too many": (body(more=', "seeds": 10001'), "/seeds", "10,001 experiments, and at most 10,000", "sweep-too-large"),
-    "far too many": (body(more=', "grid": {"seed": {"start": 0, "stop": 2147483647}}'), "/grid", "2,147,483,648",
+    "far too many": (body(more=', "grid": {"seed": {"start": 0, "stop": 2147483647}}'), "/grid/seed", "2,147,483,648",
                      "sweep-too-large"),
     "a network too large": (body('{"activation": "relu", "units": 1024}', ', "grid": {"depth": [1, 64]}'),
                             "/base/units", "66,938,890", "spec-too-large"),

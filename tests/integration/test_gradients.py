@@ -71,6 +71,13 @@ def test_gradient_norms_are_those_of_finite_differences(tf, mnist_dir: Path, mni
         assert found.gradient_norms[0, layer] == pytest.approx(slope, rel=1e-4)
 
 
+def test_a_gradient_too_small_to_be_squared_has_a_norm(tf) -> None:
+    stack = tf.tensorflow.constant([[[3e-30, 4e-30]], [[0.0, 0.0]], [[3.0, float("inf")]]])
+    small, nothing, overflown = tf.gradients._norms(stack).numpy()
+    assert (small, nothing) == (pytest.approx(5e-30, rel=1e-6), 0.0)
+    assert not np.isfinite(overflown)
+
+
 def test_layers_answer_as_by_hand(tf, mnist_dir: Path, mnist) -> None:
     pixels, _ = probe(mnist)
     for activation, function in (

@@ -89,6 +89,7 @@ def test_one_member_diverges_and_the_others_keep_their_bits(tf, mnist_dir: Path)
     payloads = [tf.checkpoints.save(stack, place, 0) for place in (0, 1)]
     events = train(tf, mnist_dir, *seeds(wanted, [1, 2]), resume=payloads)
     assert [event.experiment_id for event in events if isinstance(event, Failed)] == ["1"]
+    assert [sorted(event.metrics) for event in events if isinstance(event, EpochEnd)] == [["1", "2"], ["2"]]
     assert [event.experiment_id for event in events if isinstance(event, Trained)] == ["2"]
     alone = train(tf, mnist_dir, *seeds(wanted, [2]))
     assert model_of(events, 2).weights_sha256 == model_of(alone, 2).weights_sha256

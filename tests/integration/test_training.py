@@ -11,7 +11,7 @@ import pytest
 
 from service import datasets
 from service.domain.events import Checkpoint, EpochEnd, Event, Failed, Job, Member, Stopped, Stops, Trained
-from service.domain.experiment import ACTIVATIONS, Initializer, Optimizer, Spec
+from service.domain.experiment import ACTIVATIONS, EpochMetrics, Initializer, Optimizer, Spec
 from service.serving.predictor import Predictor
 from service.store.models import ServableModel
 
@@ -193,8 +193,33 @@ def test_a_loss_that_is_lost_ends_the_training_with_the_epoch(tf, mnist_dir: Pat
     events = train(tf, mnist_dir, spec(learning_rate=1e6, optimizer=optimizer))
     (failed,) = [event for event in events if isinstance(event, Failed)]
     assert (failed.experiment_id, failed.code) == ("0", "training_diverged")
-    assert "epoch 1: a smaller learning_rate than 1e+06 may help" in failed.message
+    assert "in epoch 1: a smaller learning_rate than 1e+06, another initializer, or a smaller depth" in failed.message
     assert not any(isinstance(event, Trained) for event in events)
+    (metrics,) = epochs_of(events)
+    assert metrics["epoch"] == 1
+
+
+def test_the_epoch_in_which_training_is_lost_shows_why(tf, mnist_dir: Path) -> None:
+    events = train(tf, mnist_dir, spec(learning_rate=1e6, optimizer="sgd"))
+    assert [type(event) for event in events] == [EpochEnd, Failed]
+    (found,) = [event.metrics["0"] for event in events if isinstance(event, EpochEnd)]
+    assert (found.gradient_norms, found.hidden[0].dead) == ((0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "val_loss", "lost"), [(2e4, 0.5, False), (None, 0.5, True), (0.5, None, True), (0.5, 2e4, True)]
+)
+def test_only_where_an_epoch_ends_does_a_large_loss_count_as_lost(
+    tf, loss: float | None, val_loss: float | None, lost: bool
+) -> None:
+    member = Member(experiment_id="0", attempt=1, spec=spec())
+    metrics = EpochMetrics(
+        epoch=2, loss=loss, accuracy=0.1, val_loss=val_loss, val_accuracy=0.1, seconds=1.0, gradient_norms=(1.0, 1.0)
+    )
+    living = {0: member}
+    reported = list(tf.fit._report({0: metrics}, living))
+    assert [type(event) for event in reported] == [EpochEnd, *[Failed] * lost]
+    assert bool(living) is not lost
 
 
 @pytest.mark.parametrize("initializer", get_args(Initializer))

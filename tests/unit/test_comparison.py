@@ -17,7 +17,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from service.analysis.comparison import Comparison, PairedDifference, Run, compare, to_rows
+from service.analysis.comparison import Comparison, PairedDifference, Run, columns, compare, to_rows
 from service.analysis.intervals import hedges_d_z, holm, paired_p, spread
 from service.domain.experiment import Status
 from service.domain.sweep import Arm
@@ -192,7 +192,7 @@ def test_the_order_of_runs_does_not_matter_and_no_number_is_nan(some: list[Run],
     assert found.reading.endswith(".")
     assert not {"nan", "inf", "none"} & set(found.reading.lower().replace(",", " ").split()) - {"none"}
     rows = to_rows(found)
-    assert all(row.keys() == rows[0].keys() for row in rows)
+    assert all(list(row) == columns(found) for row in rows)
     assert all(not isinstance(x, float) or math.isfinite(x) for row in rows for x in row.values())
     for arm in found.arms:
         assert arm.planned >= arm.n + arm.pending + arm.failed + arm.cancelled
@@ -252,6 +252,9 @@ def test_nothing_at_all_is_no_error() -> None:
     assert (found.complete, found.total, found.arms, found.pairs) == (True, 0, (), ())
     assert found.reading == "There are no runs to compare."
     assert to_rows(found) == []
+    assert columns(found)[:3] == ["rank", "label", "complete"]
+    with pytest.raises(InvalidInput, match="no arm is called 'gelu': there are no experiments"):
+        compare([], reference="gelu")
 
 
 def test_no_finished_run_leaves_every_number_null() -> None:
@@ -266,8 +269,17 @@ def test_no_finished_run_leaves_every_number_null() -> None:
 
 def test_only_failures_say_so() -> None:
     found = compare([run("relu", s, None, status="failed", error="training_diverged") for s in range(3)])
-    assert found.reading == ("None of 3 runs succeeded, so there is nothing to compare; 3 of 3 runs of relu diverged.")
+    assert found.reading == (
+        "None of 3 runs has succeeded, so there is nothing to compare; 3 of 3 runs of relu diverged."
+    )
     assert found.complete
+    one = compare([run("relu", 0, None, status="failed", error="internal")])
+    assert one.reading == "The only run has not succeeded, so there is nothing to compare; 1 run failed."
+
+
+def test_one_run_that_is_missing_is_it_and_not_them() -> None:
+    found = compare([*runs(relu=RELU), run("relu", 8, None, status="cancelled")])
+    assert found.reading.endswith("; 1 of 9 runs was cancelled, and no mean includes it.")
 
 
 def test_one_arm_has_a_mean_and_no_pair() -> None:
@@ -351,6 +363,61 @@ def test_equal_arms_have_no_difference() -> None:
     assert found.reading == (
         "In each of 8 seeds copy (0.9316 ± 0.0025) and relu (0.9316 ± 0.0025) read equally many test images right."
     )
+
+
+def test_means_that_differ_by_rounding_alone_rank_equal() -> None:
+    first, second = (0.9, 0.91, 0.95), (0.91, 0.95, 0.9 + 5e-8)
+    found = compare(runs(b=second, a=first))
+    assert [(arm.label, arm.rank) for arm in found.arms] == [("a", 1), ("b", 1)]
+    assert found.reading == (
+        "Over 3 seeds a (0.9200 ± 0.0657) and b (0.9200 ± 0.0657) read equally many test images right on average: the "
+        "former is ahead in 1 of 3 seeds, behind in 2."
+    )
+
+
+def test_arms_that_are_equal_but_not_over_the_seeds_of_both_say_so() -> None:
+    found = compare([*runs(b=(0.92, 0.92), a=(0.91, 0.91)), run("a", 7, 0.94)])
+    assert [arm.rank for arm in found.arms] == [1, 1]
+    assert found.reading.startswith("Over all their seeds a (0.9200 ± 0.0430) and b (0.9200 ± 0.0000) read equally")
+    assert "over the 2 seeds of both the former is behind by 0.0100" in found.reading
+
+
+def test_where_nothing_could_be_tested_no_difference_is_counted() -> None:
+    reading = compare(runs(relu=RELU[:1], sigmoid=SIGMOID[:1], tanh=TANH[:1])).reading
+    assert "no difference could be tested" in reading
+    assert "chance" not in reading
+    some = compare([*runs(relu=RELU, tanh=TANH), run("sigmoid", 0, 0.8)]).reading
+    assert some.endswith(
+        "; of all 3 differences between two arms, of which 1 could be tested, 0 are more than chance explains."
+    )
+
+
+def test_equals_stand_in_the_order_of_their_values() -> None:
+    arms = [Arm(label=f"units {units}", values={"units": units}) for units in (128, 16, 64)]
+    found = compare([Run(arm=arm, seed=0, shuffle_seed=0, status=Status.QUEUED) for arm in arms])
+    assert [arm.label for arm in found.arms] == ["units 16", "units 64", "units 128"]
+
+
+def test_arms_of_different_datasets_are_noted() -> None:
+    arms = [Arm(label=name, values={"dataset": name}) for name in ("mnist", "fashion_mnist")]
+    found = compare(
+        [
+            Run(arm=arm, seed=s, shuffle_seed=0, status=Status.SUCCEEDED, test_accuracy=0.9)
+            for arm in arms
+            for s in (0, 1)
+        ]
+    )
+    assert any("different datasets" in note for note in found.notes)
+
+
+def test_of_very_many_arms_no_more_pairs_are_made_than_are_told() -> None:
+    some = [run(f"arm {i}", seed, 0.5 + (i * 7 % 5000) / 20_000 + seed / 1e4) for i in range(5_000) for seed in (0, 1)]
+    found = compare(some)
+    assert (len(found.pairs), found.tests) == (4_999, 5_000 * 4_999 // 2)
+    assert len(to_rows(found)) == 5_000
+    with pytest.raises(InvalidInput, match=r"'arm 0', .* and 4,980 more") as caught:
+        compare(some, reference="nope")
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(("n", "p", "significant"), [(2, 0.5, False), (5, 0.0625, False), (8, 2**-7, True)])

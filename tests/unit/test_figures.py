@@ -147,7 +147,7 @@ def test_an_svg_holds_its_title_as_text(figure: Figure) -> None:
 @pytest.mark.parametrize("figure", EMPTY.values(), ids=EMPTY)
 def test_nothing_to_draw_is_said(figure: Figure) -> None:
     assert figure.panels == ()
-    assert re.search(r"No (epoch has ended yet|image was read yet|experiment has succeeded)\.", figure.note)
+    assert re.search(r"No (epoch has ended|image was read yet|experiment has succeeded)\.", figure.note)
     made = plotly_json.plotly(figure)
     assert made["data"] == []
     assert figure.note in made["layout"]["title"]["text"]
@@ -230,6 +230,14 @@ def test_a_mean_without_a_diverged_seed_is_not_drawn() -> None:
     assert band["x"] == [1, 1, None, 3, 3, None]
 
 
+def test_a_loss_that_was_lost_leaves_the_others_readable() -> None:
+    lost = figures.learning_curves([epoch(1, val_loss=0.5), epoch(2, val_loss=6e5)], RELU)
+    assert lines(lost.panels[0]).y == chart.Axis(
+        title=chart.LOSS, log=True, low=0.1, high=1e6, ticks=figures._powers(-1, 6)
+    )
+    assert not lines(figures.learning_curves(epochs(), RELU).panels[0]).y.log
+
+
 def test_a_sweep_of_long_trainings_stays_small() -> None:
     runs = [run(activation, 2, seed, epochs=epochs(1000)) for activation in ACTIVATIONS[:12] for seed in (0, 1)]
     figure = figures.sweep_learning_curves(runs)
@@ -247,6 +255,50 @@ def test_norms_over_seeds_are_geometric_means_after_the_first_and_last_epoch() -
     assert first.series[0].y == (0.001, 1.0, 1.0)
     assert last.series[0].y == (0.1, 1.0, 1.0)
     assert (first.y.low, first.y.high) == (last.y.low, last.y.high)
+
+
+def test_a_norm_that_vanished_for_one_seed_leaves_a_gap_in_the_mean() -> None:
+    runs = [run(seed=seed, epochs=(epoch(1, gradient_norms=(low, 1.0)),)) for seed, low in enumerate((0.0, 1e-2))]
+    figure = figures.sweep_gradient_norms(runs)
+    one = lines(figure.panels[0]).series[0]
+    assert (one.y, one.low, one.high) == ((None, 1.0), (None, 1.0), (None, 1.0))
+    assert "2 are not drawn" in figure.note
+
+
+def test_deep_networks_have_lines_without_markers() -> None:
+    deep = (epoch(1, gradient_norms=(0.1,) * 65),)
+    alone = figures.gradient_norms(deep, Spec(activation="relu", depth=64))
+    swept = figures.sweep_gradient_norms([run(depth=64, epochs=deep)])
+    assert {one.marker for panel in (*alone.panels, *swept.panels) for one in lines(panel).series} == {None}
+
+
+def test_variants_stand_in_the_order_of_the_sweep() -> None:
+    variants = ("units 16", "units 64", "units 128")
+    runs = [run(variant=variant) for variant in variants]
+    names = [one.name for one in lines(figures.sweep_learning_curves(runs).panels[0]).series]
+    assert names == [f"relu, depth 2, {variant}" for variant in variants]
+    points = [point("relu", 1, 0.9, variant=variant) for variant in variants]
+    drawn = lines(figures.accuracy_by_depth(points).panels[0]).series
+    assert [one.name for one in drawn if one.legend] == [f"relu, {variant}" for variant in variants]
+
+
+def test_an_interval_beyond_1_leaves_the_axis_where_accuracies_are() -> None:
+    axis = lines(figures.accuracy_by_depth([point("relu", 1, 0.8, 1.0, low=0.5, high=1.3)]).panels[0]).y
+    assert axis.low == pytest.approx(0.475)
+    assert axis.high == 1.0
+    inside = lines(figures.accuracy_by_depth([point("relu", 1, 0.92, low=0.91, high=0.93)]).panels[0]).y
+    assert (inside.low, inside.high) == (None, None)
+
+
+def test_long_names_in_the_legend_are_broken_for_a_phone() -> None:
+    variant = "units 64, learning rate 0.001, initializer glorot_uniform"
+    figure = figures.sweep_learning_curves([run("leaky_relu", variant=variant)])
+    (name,) = {trace["name"] for trace in traces(figure)}
+    assert max(map(len, name.split("<br>"))) <= plotly_json.NAME
+    assert name.replace("<br>", " ") == f"leaky_relu, depth 2, {variant}"
+    text = "\n".join(ET.fromstring(images.render(figure, "svg", 360)).itertext())
+    assert "initializer" in text
+    assert variant not in text
 
 
 def test_intervals_stand_around_their_means() -> None:

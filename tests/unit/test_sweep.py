@@ -207,7 +207,7 @@ def test_a_sweep_of_any_size_is_counted_without_being_made() -> None:
     assert found.size == 2**62
     with pytest.raises(SweepTooLarge, match=r"4,611,686,018,427,387,904 experiments, and at most 10,000") as caught:
         found.require_within(experiments=10_000, parameters=10**9)
-    assert caught.value.pointer == "/grid"
+    assert caught.value.pointer == "/grid/seed"
     with pytest.raises(SweepTooLarge) as caught:
         sweep(base=BASE, seeds=11).require_within(experiments=10, parameters=10**9)
     assert caught.value.pointer == "/seeds"
