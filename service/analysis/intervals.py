@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.domain.comparison import Spread
 
-__all__ = ["LEVEL", "ROUNDING", "constant", "hedges_d_z", "holm", "paired_p", "spread"]
+__all__ = ["LEVEL", "ROUNDING", "constant", "hedges_d_z", "holm", "paired_p", "prediction_p", "spread"]
 
 LEVEL = 0.95
 """Share of repetitions in which an interval is to cover the truth."""
@@ -83,6 +83,26 @@ def paired_p(differences: Sequence[float]) -> float | None:
     from scipy.special import stdtr
 
     return float(2 * stdtr(n - 1, -abs(mean) * math.sqrt(n) / deviation))
+
+
+def prediction_p(value: float, others: Sequence[float]) -> float | None:
+    """How probable it is that one more number of the same kind lies so far from the mean of others: two-sided, by
+    t = (value - mean) / (s * sqrt(1 + 1 / n)) with n - 1 degrees of freedom.
+
+    Returns:
+        0 to 1; None for fewer than two others.
+
+    Source: Hahn & Meeker, "Statistical Intervals" (1991), section 4.7: a normal distribution's prediction interval.
+    """
+    x = np.sort(np.asarray(others, dtype=np.float64))
+    if x.size < 2:
+        return None
+    mean, deviation = _moments(x)
+    if deviation == 0.0:
+        return 1.0 if value == mean else 0.0
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(x.size - 1, -abs(value - mean) / (deviation * math.sqrt(1 + 1 / x.size))))
 
 
 def hedges_d_z(differences: Sequence[float]) -> float | None:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import datasets
-from service.analysis import figures
+from service.analysis import figures, sweep_figures
 from service.analysis.chart import DepthPoint, Figure, Run
 from service.analysis.comparison import compare, each_seed_once
 from service.analysis.plotly_json import plotly
@@ -84,11 +84,11 @@ def of_sweep(ports: PortsOf, sweep_id: SweepId, name: OfSweep, query: Annotated[
         members = each_seed_once(sweeps.members(session, sweep_id), functools.partial(run_of, sweep.spec))
         epochs = sweeps.epochs(session, sweep_id) if name in {"learning-curves", "gradient-norms"} else {}
     if name == "accuracy-by-depth":
-        return _drawn(figures.accuracy_by_depth(_points(sweep, members)), query)
+        return _drawn(sweep_figures.accuracy_by_depth(_points(sweep, members)), query)
     draw = {
-        "seed-scatter": figures.seed_scatter,
-        "learning-curves": figures.sweep_learning_curves,
-        "gradient-norms": figures.sweep_gradient_norms,
+        "seed-scatter": sweep_figures.seed_scatter,
+        "learning-curves": sweep_figures.learning_curves,
+        "gradient-norms": sweep_figures.gradient_norms,
     }[name]
     return _drawn(draw([_run(sweep, one, epochs.get(one.id, ())) for one in members]), query)
 

@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 from service.analysis.comparison import Comparison, PairedDifference, Run, columns, compare, to_rows
-from service.analysis.intervals import hedges_d_z, holm, paired_p, spread
+from service.analysis.intervals import hedges_d_z, holm, paired_p, prediction_p, spread
 from service.domain.experiment import Status
 from service.domain.sweep import Arm
 from service.errors import InvalidInput
@@ -70,6 +70,22 @@ def test_a_paired_difference_is_that_of_scipy(first: Sequence[float], second: Se
     assert pair.mean == pytest.approx(np.mean(first) - np.mean(second), rel=1e-11)
     assert pair.p_holm == pair.p_value  # of one test
     assert pair.wins == sum(a > b for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("value", [0.7837, 0.95, 0.5])
+def test_one_more_number_is_judged_as_by_a_t_test_of_one_against_many(value: float) -> None:
+    assert prediction_p(value, SIGMOID) == pytest.approx(stats.ttest_ind([value], SIGMOID).pvalue, rel=1e-10)
+
+
+def test_one_more_number_than_too_few_or_equal_ones() -> None:
+    assert prediction_p(0.5, [0.5]) is None
+    assert (prediction_p(0.5, [0.5] * 3), prediction_p(0.6, [0.5] * 3)) == (1.0, 0.0)
+
+
+def test_one_more_number_of_the_same_kind_seems_another_in_5_of_100_draws() -> None:
+    draws = np.random.default_rng(1991).normal(0.93, 0.003, (4000, 11))
+    found = [prediction_p(float(draw[0]), list(draw[1:])) or 0.0 for draw in draws]
+    assert 0.04 <= np.mean(np.array(found) < 0.05) <= 0.06
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from service.analysis import chart, figures, images, plotly_json
+from service.analysis import axes, chart, figures, images, plotly_json, sweep_figures
 from service.analysis.chart import DepthPoint, Figure, Run
 from service.domain.experiment import ACTIVATIONS, EpochMetrics, Spec
 
@@ -68,12 +68,12 @@ FULL = {
     "confusion matrix": matrix(),
     "confusion matrix of long names": matrix(("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")),
     "gallery": digits(50, mistakes=(4, 7)),
-    "learning curves of a sweep": figures.sweep_learning_curves(SWEEP),
-    "gradient norms of a sweep": figures.sweep_gradient_norms(SWEEP),
-    "accuracy by depth": figures.accuracy_by_depth(
+    "learning curves of a sweep": sweep_figures.learning_curves(SWEEP),
+    "gradient norms of a sweep": sweep_figures.gradient_norms(SWEEP),
+    "accuracy by depth": sweep_figures.accuracy_by_depth(
         [point("relu", 1, 0.92, 0.93, low=0.91, high=0.94), point("relu", 2, 0.93), point("sigmoid", 1, 0.89, 0.9)]
     ),
-    "seed scatter": figures.seed_scatter(SWEEP),
+    "seed scatter": sweep_figures.seed_scatter(SWEEP),
 }
 NOTHING = np.zeros((0, 28, 28), dtype=np.uint8)
 NONE = np.zeros(0, dtype=np.int64)
@@ -82,10 +82,10 @@ EMPTY = {
     "gradient norms": figures.gradient_norms([], RELU),
     "confusion matrix": figures.confusion_matrix(np.zeros((10, 10), dtype=np.int64), DIGITS, "relu"),
     "gallery": figures.gallery(NOTHING, NONE, NONE, np.zeros(0), DIGITS, "relu"),
-    "learning curves of a sweep": figures.sweep_learning_curves([run(epochs=())]),
-    "gradient norms of a sweep": figures.sweep_gradient_norms([]),
-    "accuracy by depth": figures.accuracy_by_depth([point("relu", 1)]),
-    "seed scatter": figures.seed_scatter([run(test_accuracy=None)]),
+    "learning curves of a sweep": sweep_figures.learning_curves([run(epochs=())]),
+    "gradient norms of a sweep": sweep_figures.gradient_norms([]),
+    "accuracy by depth": sweep_figures.accuracy_by_depth([point("relu", 1)]),
+    "seed scatter": sweep_figures.seed_scatter([run(test_accuracy=None)]),
 }
 every_figure = pytest.mark.parametrize(
     "figure", [*FULL.values(), *EMPTY.values()], ids=[*FULL, *(f"no {name}" for name in EMPTY)]
@@ -216,13 +216,13 @@ def test_norms_of_zero_and_null_are_counted_and_left_out() -> None:
 
 def test_the_mean_over_seeds_has_the_band_of_all_seeds() -> None:
     runs = [run(seed=seed, epochs=(epoch(1, val_loss=loss),)) for seed, loss in enumerate((1.0, 2.0, 6.0))]
-    one = lines(figures.sweep_learning_curves(runs).panels[0]).series[0]
+    one = lines(sweep_figures.learning_curves(runs).panels[0]).series[0]
     assert (one.y, one.low, one.high, one.texts) == ((3.0,), (1.0,), (6.0,), ("mean of 3",))
 
 
 def test_a_mean_without_a_diverged_seed_is_not_drawn() -> None:
     runs = [run(seed=0), run(seed=1, epochs=(epoch(1), epoch(2, val_loss=None)))]
-    figure = figures.sweep_learning_curves(runs)
+    figure = sweep_figures.learning_curves(runs)
     one = lines(figure.panels[0]).series[0]
     assert one.y == (2.0, None, 0.666667)
     assert one.texts == ("mean of 2", "mean of 2", "mean of 1")
@@ -233,14 +233,14 @@ def test_a_mean_without_a_diverged_seed_is_not_drawn() -> None:
 def test_a_loss_that_was_lost_leaves_the_others_readable() -> None:
     lost = figures.learning_curves([epoch(1, val_loss=0.5), epoch(2, val_loss=6e5)], RELU)
     assert lines(lost.panels[0]).y == chart.Axis(
-        title=chart.LOSS, log=True, low=0.1, high=1e6, ticks=figures._powers(-1, 6)
+        title=chart.LOSS, log=True, low=0.1, high=1e6, ticks=axes._powers(-1, 6)
     )
     assert not lines(figures.learning_curves(epochs(), RELU).panels[0]).y.log
 
 
 def test_a_sweep_of_long_trainings_stays_small() -> None:
     runs = [run(activation, 2, seed, epochs=epochs(1000)) for activation in ACTIVATIONS[:12] for seed in (0, 1)]
-    figure = figures.sweep_learning_curves(runs)
+    figure = sweep_figures.learning_curves(runs)
     assert len(json.dumps(plotly_json.plotly(figure))) < 400_000
     x = lines(figure.panels[0]).series[0].x
     assert (x[0], x[-1]) == (1, 1000)
@@ -251,7 +251,7 @@ def test_norms_over_seeds_are_geometric_means_after_the_first_and_last_epoch() -
         run(seed=seed, epochs=(epoch(1, gradient_norms=(low, 1.0, 1.0)), epoch(2, gradient_norms=(0.1, 1.0, 1.0))))
         for seed, low in enumerate((1e-4, 1e-2))
     ]
-    first, last = (lines(panel) for panel in figures.sweep_gradient_norms(runs).panels)
+    first, last = (lines(panel) for panel in sweep_figures.gradient_norms(runs).panels)
     assert first.series[0].y == (0.001, 1.0, 1.0)
     assert last.series[0].y == (0.1, 1.0, 1.0)
     assert (first.y.low, first.y.high) == (last.y.low, last.y.high)
@@ -259,7 +259,7 @@ def test_norms_over_seeds_are_geometric_means_after_the_first_and_last_epoch() -
 
 def test_a_norm_that_vanished_for_one_seed_leaves_a_gap_in_the_mean() -> None:
     runs = [run(seed=seed, epochs=(epoch(1, gradient_norms=(low, 1.0)),)) for seed, low in enumerate((0.0, 1e-2))]
-    figure = figures.sweep_gradient_norms(runs)
+    figure = sweep_figures.gradient_norms(runs)
     one = lines(figure.panels[0]).series[0]
     assert (one.y, one.low, one.high) == ((None, 1.0), (None, 1.0), (None, 1.0))
     assert "2 are not drawn" in figure.note
@@ -268,31 +268,31 @@ def test_a_norm_that_vanished_for_one_seed_leaves_a_gap_in_the_mean() -> None:
 def test_deep_networks_have_lines_without_markers() -> None:
     deep = (epoch(1, gradient_norms=(0.1,) * 65),)
     alone = figures.gradient_norms(deep, Spec(activation="relu", depth=64))
-    swept = figures.sweep_gradient_norms([run(depth=64, epochs=deep)])
+    swept = sweep_figures.gradient_norms([run(depth=64, epochs=deep)])
     assert {one.marker for panel in (*alone.panels, *swept.panels) for one in lines(panel).series} == {None}
 
 
 def test_variants_stand_in_the_order_of_the_sweep() -> None:
     variants = ("units 16", "units 64", "units 128")
     runs = [run(variant=variant) for variant in variants]
-    names = [one.name for one in lines(figures.sweep_learning_curves(runs).panels[0]).series]
+    names = [one.name for one in lines(sweep_figures.learning_curves(runs).panels[0]).series]
     assert names == [f"relu, depth 2, {variant}" for variant in variants]
     points = [point("relu", 1, 0.9, variant=variant) for variant in variants]
-    drawn = lines(figures.accuracy_by_depth(points).panels[0]).series
+    drawn = lines(sweep_figures.accuracy_by_depth(points).panels[0]).series
     assert [one.name for one in drawn if one.legend] == [f"relu, {variant}" for variant in variants]
 
 
 def test_an_interval_beyond_1_leaves_the_axis_where_accuracies_are() -> None:
-    axis = lines(figures.accuracy_by_depth([point("relu", 1, 0.8, 1.0, low=0.5, high=1.3)]).panels[0]).y
+    axis = lines(sweep_figures.accuracy_by_depth([point("relu", 1, 0.8, 1.0, low=0.5, high=1.3)]).panels[0]).y
     assert axis.low == pytest.approx(0.475)
     assert axis.high == 1.0
-    inside = lines(figures.accuracy_by_depth([point("relu", 1, 0.92, low=0.91, high=0.93)]).panels[0]).y
+    inside = lines(sweep_figures.accuracy_by_depth([point("relu", 1, 0.92, low=0.91, high=0.93)]).panels[0]).y
     assert (inside.low, inside.high) == (None, None)
 
 
 def test_long_names_in_the_legend_are_broken_for_a_phone() -> None:
     variant = "units 64, learning rate 0.001, initializer glorot_uniform"
-    figure = figures.sweep_learning_curves([run("leaky_relu", variant=variant)])
+    figure = sweep_figures.learning_curves([run("leaky_relu", variant=variant)])
     (name,) = {trace["name"] for trace in traces(figure)}
     assert max(map(len, name.split("<br>"))) <= plotly_json.NAME
     assert name.replace("<br>", " ") == f"leaky_relu, depth 2, {variant}"
@@ -312,7 +312,7 @@ def test_intervals_stand_around_their_means() -> None:
 
 
 def test_a_seed_keeps_its_place_in_every_row() -> None:
-    figure = figures.seed_scatter([run("relu", 1, 3), run("relu", 1, 5), run("sigmoid", 1, 5, test_accuracy=0.8)])
+    figure = sweep_figures.seed_scatter([run("relu", 1, 3), run("relu", 1, 5), run("sigmoid", 1, 5, test_accuracy=0.8)])
     relu, mean, sigmoid, _ = traces(figure)
     assert relu["text"] == ["3", "5"]
     assert sigmoid["y"][0] - 1 == pytest.approx(relu["y"][1])
@@ -368,7 +368,7 @@ def test_a_gallery_of_many_mistakes_still_shows_what_is_read_right() -> None:
 
 
 def test_an_activation_looks_the_same_in_every_figure_and_like_no_other() -> None:
-    looks = {activation: figures._look(activation) for activation in ACTIVATIONS}
+    looks = {activation: axes.look_of(activation) for activation in ACTIVATIONS}
     assert len(set(looks.values())) == len(ACTIVATIONS)
     for figure in (FULL["learning curves of a sweep"], FULL["gradient norms of a sweep"], FULL["accuracy by depth"]):
         for one in traces(figure):
