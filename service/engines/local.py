@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Generator
 from multiprocessing.connection import Connection
@@ -119,6 +120,8 @@ class _Child:
     """One trainer process and the connection to it."""
 
     def __init__(self, trainer: str, data_dir: str, stall_seconds: float) -> None:
+        # TensorFlow writes the code that it makes here, and a trainer that is killed cannot clear it away.
+        self._folder = tempfile.TemporaryDirectory(prefix="epochd-trainer-", ignore_cleanup_errors=True)
         ours, theirs = socket.socketpair()
         # A trainer that is frozen in the middle of a message would hold us for ever: poll() sees the first byte only.
         whole, part = divmod(stall_seconds, 1)
@@ -126,10 +129,11 @@ class _Child:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, limit)
         with theirs:
+            arguments = (str(theirs.fileno()), trainer, data_dir, self._folder.name)
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "service.engines.trainer", str(theirs.fileno()), trainer, data_dir],
+                [sys.executable, "-m", "service.engines.trainer", *arguments],
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
+                env=_environment() | {"TMPDIR": self._folder.name},
                 stdin=subprocess.DEVNULL,
             )
         self._connection = Connection(ours.detach())
@@ -174,6 +178,7 @@ class _Child:
     def close(self) -> None:
         self._process.wait()
         self._connection.close()
+        self._folder.cleanup()
 
     def _stalled(self) -> TrainerDied:
         self.kill()

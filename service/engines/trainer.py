@@ -1,7 +1,7 @@
 """The trainer process: imports TensorFlow once, then trains one job after another for its parent.
 
-Run as `python -m service.engines.trainer FD MODULE DATA_DIR`. It ends when its parent does: the parent's end of the
-connection closes then, whatever killed it.
+Run as `python -m service.engines.trainer FD MODULE DATA_DIR FOLDER`. It ends when its parent does: the parent's end of
+the connection closes then, whatever killed it. FOLDER is for its temporary files; whoever ends last clears it away.
 """
 
 import contextlib
@@ -9,12 +9,14 @@ import importlib
 import logging
 import os
 import queue
+import shutil
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from service.domain.events import Failed, Job, Stopped, Stops, Trained
 from service.engines.messages import Ended, Ready, Stop, receive, send
@@ -25,13 +27,13 @@ log = logging.getLogger("epochd.trainer")
 
 def main(argv: list[str]) -> None:
     """Serve jobs from the connection with this file descriptor until it closes."""
-    descriptor, module, data_dir = int(argv[0]), argv[1], argv[2]
+    descriptor, module, data_dir, folder = int(argv[0]), *argv[1:]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s trainer %(process)d %(levelname)s %(message)s")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the worker decides; Ctrl-C reaches the whole process group
     connection = Connection(socket.socket(fileno=descriptor).detach())
     jobs: queue.Queue[tuple[Job, Stops]] = queue.Queue()
-    threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+    threading.Thread(target=_listen, args=(connection, jobs, folder), daemon=True).start()
 
     try:
         with _native_libraries_silenced():
@@ -42,7 +44,10 @@ def main(argv: list[str]) -> None:
     send(connection, Ready())
     while True:
         job, stops = jobs.get()
-        _train(training.train, connection, job, stops)
+        try:
+            _train(training.train, connection, job, stops)
+        except OSError:  # nobody is at the other end
+            _end(folder)
         send(connection, Ended())
 
 
@@ -61,14 +66,20 @@ def _native_libraries_silenced() -> Iterator[None]:
         os.close(kept)
 
 
-def _listen(connection: Connection, jobs: queue.Queue[tuple[Job, Stops]]) -> None:
+def _end(folder: str) -> NoReturn:
+    """The parent is gone, and with it whoever would clear the folder away."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _listen(connection: Connection, jobs: queue.Queue[tuple[Job, Stops]], folder: str) -> None:
     latest: set[tuple[str, int]] = set()
     stops = Stops()
     while True:
         try:
             message = receive(connection)
         except (EOFError, OSError):
-            os._exit(0)
+            _end(folder)
         if isinstance(message, Job):
             latest = {(member.experiment_id, member.attempt) for member in message.members}
             stops = Stops()
@@ -89,7 +100,7 @@ def _train(train, connection: Connection, job: Job, stops: Stops) -> None:  # ty
     except TrainingError as error:
         code, message = error.code, str(error)
     except OSError:
-        os._exit(0)  # the parent is gone
+        raise  # a file's, too: the parent, if there is one, takes that for a death and tries again
     except Exception:
         log.exception("experiments %s", ", ".join(sorted(left)))
         message = "the trainer met an unexpected error: see its log"

@@ -186,11 +186,31 @@ def test_a_trainer_that_cannot_start_is_told(tmp_path: Path) -> None:
         slot.warm_up()
 
 
-def test_close_leaves_no_process(slot: Slot) -> None:
+def folder_of(trainer: psutil.Process) -> Path:
+    """Where its temporary files are."""
+    folder = Path(trainer.environ()["TMPDIR"])
+    assert folder.is_dir()
+    (folder / "left behind").touch()
+    return folder
+
+
+def test_close_leaves_no_process_and_no_file(slot: Slot) -> None:
     slot.warm_up()
-    assert len(trainers()) == 1
+    (trainer,) = trainers()
+    folder = folder_of(trainer)
     slot.close()
     assert trainers() == []
+    assert not folder.exists()
+
+
+def test_a_trainer_that_was_killed_leaves_no_file(slot: Slot) -> None:
+    slot.warm_up()
+    (trainer,) = trainers()
+    folder = folder_of(trainer)
+    trainer.kill()
+    with pytest.raises(TrainerDied):
+        list(slot.train(job("counts")))
+    assert not folder.exists()
 
 
 def test_a_trainer_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
@@ -207,9 +227,11 @@ def test_a_trainer_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert parent.stdin is not None
     assert parent.stdout.readline() == b"warm\n"
     (child,) = trainers()
+    folder = folder_of(child)
     parent.kill()
     parent.wait()
     child.wait(timeout=30)
+    assert not folder.exists()
     parent.stdin.close()
     parent.stdout.close()
 
