@@ -120,6 +120,7 @@ export function settled(form, act, signal) {
     timer = setTimeout(() => act(latest.signal).catch(() => undefined), 250);
   };
   form.addEventListener("input", soon);
+  reach.addEventListener("change", () => reach.away || soon(), { signal });
   signal.addEventListener("abort", () => (clearTimeout(timer), latest.abort()));
   soon();
 }

@@ -1,7 +1,7 @@
 // One experiment: what it learns while it learns, and what came of it.
 
 import { get, reach, send } from "../api.js";
-import { button, download, fill, h, link, say } from "../dom.js";
+import { button, download, fill, h, link, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, bytes, duration, moment, number, share, t } from "../i18n.js";
 import { asking, follow } from "../live.js";
@@ -39,8 +39,7 @@ export default async function experimentView(view, { id, signal }) {
       else if (verb === "retry") location.hash = `#/experiments/${answer.id}`;
       else (experiment = answer), show();
     };
-    const focused = head.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
-    fill(head,
+    redrawn(head, () => fill(head,
       path("experiments"),
       h("div", { class: "row between" },
         h("div", { class: "row" }, h("h1", { tabindex: -1 }, title(spec)), badge(status)),
@@ -59,8 +58,7 @@ export default async function experimentView(view, { id, signal }) {
         [t("sweep"), experiment.sweep_id && link(`#/sweeps/${experiment.sweep_id}`, t("itsSweep"))],
         [t("repeats"), experiment.retry_of && link(`#/experiments/${experiment.retry_of}`, t("theOther"))],
       ]),
-    );
-    if (focused) head.querySelector("h1").focus();
+    ));
     if (model && !final) {
       final = [place("confusion-matrix"), place("gallery")];
       if (asked !== signal) final.forEach((draw) => draw()); // else they are drawn with the others
@@ -127,7 +125,7 @@ export default async function experimentView(view, { id, signal }) {
     if (!ACTIVE.has(experiment.status)) return;
     follow(`${address}/events`, {
       epoch: (epoch) => (epochs.has(epoch.epoch) ? undefined : told(epoch)),
-      status: again,
+      status: ({ status }) => (status === experiment.status ? undefined : again()), // the stream begins with what is known
       done: again,
       deleted: () => problems.replaceChildren(failure({ message: t("deleted", { name: title(experiment.spec) }) })),
     }, until);

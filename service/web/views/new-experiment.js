@@ -1,6 +1,6 @@
 // A new experiment: every field of the API's description, checked by the API while it is filled in.
 
-import { description, get, post } from "../api.js";
+import { description, get, post, reach } from "../api.js";
 import { h } from "../dom.js";
 import { field, sends, settled, tell } from "../form.js";
 import { t } from "../i18n.js";
@@ -42,6 +42,7 @@ export default async function newExperiment(view, { query, signal }) {
     } catch (error) {
       if (latest.aborted) return;
       plan.textContent = "";
+      if (reach.away) return; // counted when the service is back
       tell(fields, problems, { message: error.message, faults: error.faults?.map((one) => ({ ...one, pointer: one.pointer.replace("/base", "") })) });
     }
   }

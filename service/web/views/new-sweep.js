@@ -1,6 +1,6 @@
 // A new sweep: what to vary, what all share, how many seeds; counted by the API before anything is queued.
 
-import { description, post } from "../api.js";
+import { description, post, reach } from "../api.js";
 import { button, choice, fill, h } from "../dom.js";
 import { field, names, sends, settled, tell } from "../form.js";
 import { known, t } from "../i18n.js";
@@ -87,6 +87,7 @@ export default async function newSweep(view, { signal }) {
     } catch (error) {
       if (latest.aborted) return;
       plan.textContent = "";
+      if (reach.away) return; // counted when the service is back
       tell(all(), problems, error);
     }
   }

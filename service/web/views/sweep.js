@@ -1,7 +1,7 @@
 // One sweep: which arm is better, how sure that is, and the curves behind it.
 
 import { get, post } from "../api.js";
-import { button, confirmed, fill, h, say } from "../dom.js";
+import { button, confirmed, fill, h, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, moment, number, share, t } from "../i18n.js";
 import { asking, poll } from "../live.js";
@@ -42,7 +42,7 @@ export default async function sweepView(view, { id, signal }) {
         sweep = await post(sweep.links.cancel);
         show();
       })), { class: "small" });
-    fill(head,
+    redrawn(head, () => fill(head,
       path("sweeps"),
       h("div", { class: "row between" }, h("div", { class: "row" }, h("h1", { tabindex: -1 }, named(sweep)), badge(sweep.status)),
         h("div", { class: "row" }, go(`#/experiments?sweep_id=${id}`, t("itsExperiments")), acts)),
@@ -52,7 +52,7 @@ export default async function sweepView(view, { id, signal }) {
         [t("field.seeds"), sweep.spec.seeds && number(sweep.spec.seeds)],
         ...Object.entries(sweep.spec.base).filter(([, value]) => !Array.isArray(value)).map(([field, value]) => [t(`field.${field}`), String(value)]),
         [t("created"), h("time", { datetime: sweep.created_at, title: moment(sweep.created_at) }, ago(sweep.created_at))],
-      ]));
+      ])));
     const { done, total } = sweep.progress;
     fill(progress, bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
       STATES.filter((state) => sweep.progress[state]).map((state) => h("span", { class: `badge ${state}` }, `${t(`status.${state}`)} ${number(sweep.progress[state])}`)));
