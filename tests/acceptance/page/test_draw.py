@@ -171,7 +171,8 @@ def test_what_is_pasted_and_is_no_picture_is_said(seen: Watched, models: dict[st
         """() => {
           const data = new DataTransfer();
           data.setData("text/plain", "seven");
-          document.querySelector(".paper").dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+          const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+          document.querySelector(".paper").dispatchEvent(event);
         }"""
     )
     expect(page.get_by_role("alert").first).to_contain_text("That is no picture")
