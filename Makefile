@@ -24,6 +24,7 @@ serve: setup ## Serve on http://127.0.0.1:8000 until Ctrl-C
 	@exec $(BIN)/epochd serve
 
 test: setup-dev ## Run every test
+	@sh scripts/browser.sh
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -q
 
@@ -51,6 +52,7 @@ fuzz: setup-dev ## Send damaged pictures and bodies to every way to predict (CAS
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),50000) $(if $(SEED),--seed $(SEED))
 
 pictures: setup-dev ## Take the pictures of the page: writes docs/images (needs Chromium)
+	@sh scripts/browser.sh
 	@$(BIN)/python -m tests.acceptance.page.pictures
 
 lock: setup-dev ## Pin the newest dependencies that fit together

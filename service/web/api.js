@@ -58,9 +58,25 @@ export async function send(path, options = {}) {
 
 export const get = async (path, signal) => (await send(path, { signal })).json();
 
+const JSON_BODY = { "Content-Type": "application/json" };
+
 export async function post(path, value, signal) {
-  const body = value === undefined ? {} : { body: JSON.stringify(value), headers: { "Content-Type": "application/json" } };
+  const body = value === undefined ? {} : { body: JSON.stringify(value), headers: JSON_BODY };
   return (await send(path, { method: "POST", signal, ...body })).json();
+}
+
+// Browsers have no `randomUUID` for a page that came over plain HTTP from another machine.
+const unlikely = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
+
+// What one form sends to `path`. Sent again, after a lost answer or by a second click, it has the same key and makes
+// nothing new. What was changed in between is another request, and has a key of its own.
+export function submission(path) {
+  const keys = new Map();
+  return async (value) => {
+    const body = JSON.stringify(value);
+    if (!keys.has(body)) keys.set(body, unlikely());
+    return (await send(path, { method: "POST", body, headers: { ...JSON_BODY, "Idempotency-Key": keys.get(body) } })).json();
+  };
 }
 
 export const remove = (path) => send(path, { method: "DELETE" });

@@ -18,6 +18,17 @@ const ROUTES = [
 
 const main = document.querySelector("#main");
 let leave = new AbortController();
+let misses = 0; // a browser may remember that a module could not be had: by another address it asks again
+
+async function load(name) {
+  try {
+    return await import(`./views/${name}.js${misses ? `?${misses}` : ""}`);
+  } catch (error) {
+    misses += 1;
+    reach.lost();
+    throw error;
+  }
+}
 
 async function show(first = false) {
   const [path, search = ""] = (location.hash.slice(1) || "/experiments").split("?");
@@ -34,7 +45,7 @@ async function show(first = false) {
   main.replaceChildren(view);
   try {
     if (!route) throw new Error(t("noPage", { path }));
-    const module = await import(`./views/${route[1]}.js`);
+    const module = await load(route[1]);
     if (signal.aborted) return;
     await module.default(view, { id: route[0].exec(path)[1], query: new URLSearchParams(search), signal });
   } catch (error) {

@@ -25,6 +25,14 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Draws anew what is in an element. The focus stays: with the same button, else with the heading.
+export function redrawn(element, draw) {
+  const name = (one) => one.getAttribute("aria-label") ?? one.textContent;
+  const focused = element.contains(document.activeElement) && document.activeElement.matches("button, a") && name(document.activeElement);
+  draw();
+  if (focused) ([...element.querySelectorAll("button, a")].find((one) => name(one) === focused) ?? element.querySelector("h1")).focus();
+}
+
 // Heard by screen readers, seen by nobody.
 export function say(text) {
   document.querySelector("#said").textContent = text;

@@ -63,11 +63,13 @@ export function figure(label, signal) {
     await lib.react(plot, wanted.data, untitled(wanted.layout, ink(plot)), { responsive: true, displayModeBar: false });
     note.remove();
   };
+  let asking = signal;
   const fetched = merged(async () => {
+    const asked = asking;
     try {
-      await draw(await get(element.dataset.path, signal));
+      await draw(await get(element.dataset.path, asked));
     } catch (error) {
-      if (signal.aborted || error instanceof TypeError) return; // asked again when the service is back
+      if (asked.aborted || error instanceof TypeError) return; // asked again when the service is back
       note.replaceChildren(failure(error));
       plot.before(note);
     }
@@ -77,8 +79,10 @@ export function figure(label, signal) {
   return {
     element,
     draw: (wanted) => draw(wanted).catch((error) => note.replaceChildren(failure(error))),
-    fetched: (path) => {
+    // `asked` ends the asking, and leaves what is drawn.
+    fetched: (path, asked = signal) => {
       element.dataset.path = path;
+      asking = asked;
       return fetched();
     },
   };

@@ -1,5 +1,6 @@
 // Forms made from the API's own description: its bounds, choices, defaults and words.
 
+import { reach, submission } from "./api.js";
 import { choice, h, say } from "./dom.js";
 import { known, t } from "./i18n.js";
 import { failure } from "./parts.js";
@@ -86,6 +87,28 @@ export function tell(fields, place, error, { move = false } = {}) {
   say(error.message);
 }
 
+// Sends what `read` gives when the form is submitted, and shows what was made. `wrong(error)` tells what is wrong.
+export function sends(form, path, read, wrong, signal) {
+  const send = submission(path);
+  const submit = form.querySelector("button:not([type])");
+  let busy = false;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (busy) return;
+    busy = true;
+    submit.setAttribute("aria-disabled", "true"); // `disabled` would take the focus from it
+    try {
+      const { id } = await send(read());
+      if (!signal.aborted) location.hash = `#${path}/${id}`; // who has gone on is left there
+    } catch (error) {
+      if (!signal.aborted) wrong(reach.away ? new Error(t("notSent")) : error);
+    } finally {
+      busy = false;
+      submit.removeAttribute("aria-disabled");
+    }
+  });
+}
+
 // Calls `act` when the form has not changed for a moment. A later change makes an answer to an earlier one void.
 export function settled(form, act, signal) {
   let timer;
@@ -97,6 +120,7 @@ export function settled(form, act, signal) {
     timer = setTimeout(() => act(latest.signal).catch(() => undefined), 250);
   };
   form.addEventListener("input", soon);
+  reach.addEventListener("change", () => reach.away || soon(), { signal });
   signal.addEventListener("abort", () => (clearTimeout(timer), latest.abort()));
   soon();
 }

@@ -14,12 +14,16 @@ export function speak(wanted) {
   localStorage.setItem("language", wanted);
 }
 
+// A name that runs from right to left, or changes the direction, does so to itself and not to the sentence it stands in.
+const TURNS = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc]/;
+const apart = (text) => (TURNS.test(text) ? `\u2068${text}\u2069` : text);
+
 // `t("runs", {n: 3})`: the word, with what stands in braces filled in. Where it depends on a number, `n` decides.
 export function t(key, values = {}) {
   let text = WORDS[language][key];
   if (text === undefined) return key;
   if (typeof text === "object") text = text[new Intl.PluralRules(language).select(values.n)] ?? text.other;
-  return text.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? number(values[name]) : values[name]));
+  return text.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? number(values[name]) : apart(values[name])));
 }
 
 // The word if there is one, else what the API says: a field that is new there is shown in English.

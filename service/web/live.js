@@ -61,6 +61,17 @@ export function follow(path, on, signal) {
   open();
 }
 
+// Requests about one thing, which can be stopped before it is deleted: nobody asks for what is no longer there.
+// `begin(signal)` starts the asking, and is called again where the deletion was refused.
+export function asking(view, begin) {
+  let stop;
+  const start = () => {
+    stop = new AbortController();
+    begin(AbortSignal.any([view, stop.signal]));
+  };
+  return { start, hush: () => (stop.abort(), start) };
+}
+
 // A function that does `work` once at a time, however often it is called; what comes while it works is done after it.
 export function merged(work) {
   let running = false;

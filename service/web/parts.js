@@ -44,11 +44,37 @@ export async function attempt(place, act) {
   }
 }
 
-// What can be done with an experiment now. `place` shows what goes wrong, `changed` is called with what came of it.
-export function actions(experiment, place, changed) {
+// A click's work, done once: the second click of a double one, and one while the first is at work, do nothing.
+export function once(work) {
+  let busy = false;
+  return async (event) => {
+    if (busy || event.detail > 1) return;
+    busy = true;
+    try {
+      await work(event);
+    } finally {
+      busy = false;
+    }
+  };
+}
+
+// Deletes what is at `address` after nobody asks for it any more; goes on asking where it may not be deleted.
+export async function removed(address, hush) {
+  const again = hush?.();
+  try {
+    await remove(address);
+  } catch (error) {
+    again?.();
+    throw error;
+  }
+}
+
+// What can be done with an experiment now. `place` shows what goes wrong, `changed` is called with what came of it, and
+// `hush` stops requests about it.
+export function actions(experiment, place, changed, hush) {
   const name = title(experiment.spec);
   const act = (verb, work) =>
-    button(t(verb), () => attempt(place, async () => changed(verb, await work())), {
+    button(t(verb), once(() => attempt(place, async () => changed(verb, await work()))), {
       "aria-label": `${t(verb)}: ${name}`,
       class: `small${verb === "delete" ? " danger" : ""}`,
     });
@@ -59,7 +85,7 @@ export function actions(experiment, place, changed) {
     act("retry", () => post(experiment.links.retry)),
     act("delete", async () => {
       if (!(await confirmed(t("deleteThis", { name }), t("delete"), t("keep")))) return null;
-      await remove(experiment.links.self);
+      await removed(experiment.links.self, hush);
       say(t("deleted", { name }));
       return experiment;
     }),

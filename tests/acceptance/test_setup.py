@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -92,3 +93,60 @@ def test_a_set_up_checkout_is_left_alone_at_once(tmp_path: Path) -> None:
     done = make(folder, PIP_INDEX_URL="http://127.0.0.1:1/simple")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(folder.rglob("*")) == before
+
+
+FOUND = 'test "$1" = :lang=ja && echo a-font'
+
+
+def browser(folder: Path, **commands: str) -> tuple[list[str], list[str]]:
+    """Run scripts/browser.sh where only these commands exist: what it says, and how it calls apt-get."""
+    folder.mkdir()
+    for name in ("sh", "mktemp", "rm", "cat"):
+        (folder / name).symlink_to(shutil.which(name) or "")
+    calls = folder / "calls"
+    calls.touch()
+    for name, script in commands.items():
+        file = folder / name.replace("_", "-")
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+    done = subprocess.run(
+        [str(folder / "sh"), str(ROOT / "scripts" / "browser.sh")],
+        env={"PATH": str(folder), "CALLS": str(calls), "TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == ""
+    return done.stderr.splitlines(), calls.read_text().splitlines()
+
+
+APT = 'echo "$@" >> "$CALLS"'
+
+
+@pytest.mark.parametrize("name", ["chromium", "google-chrome"])
+def test_a_browser_that_is_there_is_enough(tmp_path: Path, name: str) -> None:
+    assert browser(tmp_path / "bin", **{name: "exit 0", "fc-list": FOUND, "apt-get": APT, "id": "echo 0"}) == ([], [])
+
+
+@pytest.mark.parametrize("commands", [{"id": "echo 0"}, {"id": "echo 1000", "apt-get": APT}], ids=["no apt", "no root"])
+def test_where_no_browser_may_be_installed_one_line_says_so(tmp_path: Path, commands: dict[str, str]) -> None:
+    (line,), calls = browser(tmp_path / "bin", **commands)
+    assert "the page's tests are skipped" in line
+    assert calls == []
+
+
+def test_root_gets_a_browser_and_a_font(tmp_path: Path) -> None:
+    chromium = shlex.quote(str(tmp_path / "bin" / "chromium"))
+    install = f'{APT}; case "$*" in *install*) echo exit 0 > {chromium}; chmod 755 {chromium};; esac'
+    chmod = shutil.which("chmod")
+    (line,), (update, asked) = browser(tmp_path / "bin", id="echo 0", apt_get=install, chmod=f'exec {chmod} "$@"')
+    assert "installing" in line
+    assert update.endswith("update")
+    assert asked.endswith("chromium fonts-ipafont-gothic")
+
+
+def test_an_install_that_fails_stops_nothing(tmp_path: Path) -> None:
+    (_, line), _ = browser(tmp_path / "bin", **{"id": "echo 0", "apt-get": "echo broken; exit 100"})
+    assert "could not be installed" in line

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -41,13 +42,16 @@ def pages(api: Api, **query: Any) -> Iterator[list[str]]:
 
 @pytest.fixture
 def mixed(api: Api, tiny_onnx: bytes) -> list[dict[str, Any]]:
-    """Experiments of which some have an accuracy, some the same one, some were made at the same moment."""
+    """Experiments of which some have an accuracy, some the same one, some were made at the same moment: one without
+    a fraction of a second, which JSON leaves out.
+    """
     for accuracy in (0.5, 0.9, 0.9, 0.1, 0.9, 1.0, 0.0):
         add(api)
         succeed(api.ports.database, api.ports.blobs, tiny_onnx, accuracy=accuracy)
     with api.ports.database.write() as session:
         rows = session.query(ExperimentRow).order_by(ExperimentRow.id).all()
         moments = [row.created_at for row in rows]
+        moments[3] = moments[3].replace(microsecond=0)
         for row, moment in zip(rows, moments[3:] + [moments[3]] * 3, strict=True):
             session.execute(update(ExperimentRow).where(ExperimentRow.id == row.id).values(created_at=moment))
     return list(api.get("/experiments", params={"limit": 200}).json()["data"])
@@ -56,7 +60,8 @@ def mixed(api: Api, tiny_onnx: bytes) -> list[dict[str, Any]]:
 def in_order(found: list[dict[str, Any]], sort: str) -> list[str]:
     def key(experiment: dict[str, Any]) -> tuple[Any, str]:
         if sort.endswith("created_at"):
-            return experiment["created_at"], experiment["id"]
+            # Not the text: that of a whole second has no fraction, and would stand behind the moments after it.
+            return datetime.fromisoformat(experiment["created_at"]), experiment["id"]
         return experiment["result"]["test_accuracy"], experiment["id"]
 
     descending = sort.startswith("-")

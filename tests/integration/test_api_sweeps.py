@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def test_cancelling_a_sweep(api: Api) -> None:
         queue.give_back(session, taken)
     ended = api.get(sweep["links"]["self"]).json()
     assert (ended["status"], ended["progress"]["done"]) == ("finished", 4)
-    assert ended["finished_at"] >= ended["created_at"]
+    assert datetime.fromisoformat(ended["finished_at"]) >= datetime.fromisoformat(ended["created_at"])
     assert api.post(sweep["links"]["cancel"]).json() == ended
 
 

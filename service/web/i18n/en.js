@@ -2,6 +2,7 @@ export default {
   skip: "Skip to the content", nav: "Main", experiments: "Experiments", sweeps: "Sweeps", draw: "Draw a digit",
   tryApi: "Try the API", readApi: "Read the API", toLight: "Light colours", toDark: "Dark colours",
   away: "The service does not answer. This page tries again every second and goes on by itself.",
+  notSent: "No answer came. Press the button again when the service answers: nothing is made twice.",
   again: "The service answers again.", wrong: "That did not work", noPage: "There is no page {path} here.", loading: "Loading",
   noPlotly: "The figures need Plotly where the service runs: pip install 'epochd[page]'",
 

@@ -2,6 +2,7 @@ export default {
   skip: "本文へ移動", nav: "メイン", experiments: "実験", sweeps: "スイープ", draw: "数字を書く",
   tryApi: "APIを試す", readApi: "APIの説明", toLight: "明るい配色にする", toDark: "暗い配色にする",
   away: "サービスから応答がありません。1秒ごとに再接続を試み、つながりしだい自動で再開します。",
+  notSent: "応答がありませんでした。サービスに再接続してから、もう一度ボタンを押してください。二重に登録されることはありません。",
   again: "サービスに再接続しました。", wrong: "うまくいきませんでした", noPage: "{path} というページはありません。", loading: "読み込み中",
   noPlotly: "グラフの表示には、サービス側にPlotlyが必要です: pip install 'epochd[page]'",
 

@@ -5,7 +5,7 @@ import { fill, h, link } from "../dom.js";
 import { figure } from "../figure.js";
 import { duration, number, share, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { ACTIVE, badge, empty, go, path, setting, table, title } from "../parts.js";
+import { ACTIVE, badge, empty, failure, go, path, setting, table, title } from "../parts.js";
 
 // As in the figures of the API: the hues of Okabe and Ito, each seen on white and on black.
 const COLOURS = ["#0077BA", "#B04C00", "#007353", "#9C5B7F", "#BE8300", "#4694C0", "#8E8E8E"];
@@ -48,6 +48,7 @@ export default async function compare(view, { query, signal }) {
     const specs = runs.map(({ experiment }) => experiment.spec);
     const differing = Object.keys(specs[0]).filter((field) => new Set(specs.map((spec) => JSON.stringify(spec[field]))).size > 1);
     const labels = runs.map((run) => label(run, differing));
+    const longest = Math.max(...runs.map(({ epochs }) => epochs.length));
     CURVES.forEach(([field, , type], which) => plots[which].draw({
       data: runs.map(({ epochs }, at) => ({
         type: "scatter", mode: epochs.length > 30 ? "lines" : "lines+markers", name: escaped(labels[at]),
@@ -59,7 +60,7 @@ export default async function compare(view, { query, signal }) {
         title: { text: "" },
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, hovermode: "closest", showlegend: true,
         legend: { orientation: "h", x: 0, y: -0.25, yanchor: "top" },
-        xaxis: { title: { text: t("epoch") }, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
+        xaxis: { title: { text: t("epoch") }, dtick: longest > 10 ? undefined : 1, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
         yaxis: { type, dtick: type === "log" ? "D2" : undefined, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
       },
     }));
@@ -74,5 +75,5 @@ export default async function compare(view, { query, signal }) {
 
   const trained = () => ids.filter((_, at) => runs[at].experiment.status === "succeeded");
 
-  if ((await show()) !== null) poll(show, signal).catch(() => undefined);
+  if ((await show()) !== null) poll(show, signal).catch((error) => signal.aborted || numbers.before(failure(error)));
 }

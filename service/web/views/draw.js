@@ -1,6 +1,6 @@
 // Draw a digit, or give a picture of one: what models read in it, side by side.
 
-import { Problem, get, query as querystring, send } from "../api.js";
+import { Problem, get, query as querystring, reach, send } from "../api.js";
 import { button, choice, h, setText } from "../dom.js";
 import { language, share, t } from "../i18n.js";
 import { merged } from "../live.js";
@@ -58,6 +58,7 @@ export default async function draw(view, { query, signal }) {
       if (body === picture || !blank()) show(answer.answers ?? [{ ...answer, model: chosen[0] }]);
     } catch (error) {
       if (signal.aborted) return;
+      show(null); // what stands there was read in something else
       problems.replaceChildren(failure(error instanceof Problem ? error : new Error(t("away"))));
     }
   });
@@ -158,6 +159,7 @@ export default async function draw(view, { query, signal }) {
   addEventListener("paste", (event) => {
     const pasted = pictureIn(event.clipboardData);
     if (pasted) take(pasted);
+    else problems.replaceChildren(failure({ message: t("noPicture") }));
   }, { signal });
 
   // --- the models
@@ -198,6 +200,7 @@ export default async function draw(view, { query, signal }) {
     setText(spoken, words.join(" "));
   }
 
+  reach.addEventListener("change", () => reach.away || predict(), { signal });
   paint();
   showModels();
   show(null);

@@ -1,10 +1,10 @@
 // One experiment: what it learns while it learns, and what came of it.
 
 import { get, reach, send } from "../api.js";
-import { button, download, fill, h, link, say } from "../dom.js";
+import { button, download, fill, h, link, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, bytes, duration, moment, number, share, t } from "../i18n.js";
-import { follow } from "../live.js";
+import { asking, follow } from "../live.js";
 import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, network, path, snippet, table, title } from "../parts.js";
 
 const VERDICTS = { vanishing: "warn", exploding: "warn", healthy: "good" };
@@ -13,6 +13,7 @@ export default async function experimentView(view, { id, signal }) {
   const address = `/experiments/${encodeURIComponent(id)}`;
   let experiment = await get(address, signal);
   const epochs = new Map();
+  let asked = signal; // ends when the experiment is about to be deleted
 
   const problems = h("div");
   const head = h("div");
@@ -25,7 +26,7 @@ export default async function experimentView(view, { id, signal }) {
   const place = (name) => {
     const one = figure(t(`figure.${name}`), signal);
     figures.append(one.element);
-    return () => one.fetched(`${address}/figures/${name}`);
+    return () => one.fetched(`${address}/figures/${name}`, asked);
   };
   const growing = [place("learning-curves"), place("gradient-norms")];
   let final = null;
@@ -38,14 +39,13 @@ export default async function experimentView(view, { id, signal }) {
       else if (verb === "retry") location.hash = `#/experiments/${answer.id}`;
       else (experiment = answer), show();
     };
-    const focused = head.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
-    fill(head,
+    redrawn(head, () => fill(head,
       path("experiments"),
       h("div", { class: "row between" },
         h("div", { class: "row" }, h("h1", { tabindex: -1 }, title(spec)), badge(status)),
         h("div", { class: "row" },
           model ? go(`#/draw?model=${id}`, t("drawWithIt"), "button primary") : "",
-          go(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, problems, changed))),
+          go(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, problems, changed, requests.hush))),
       h("p", { class: "faint" }, network(spec, true), " ", spec.tags.map((tag) => h("span", { class: "tag" }, tag))),
       error ? failure({ message: `${error.code}: ${error.message}` }) : "",
       facts([
@@ -58,11 +58,10 @@ export default async function experimentView(view, { id, signal }) {
         [t("sweep"), experiment.sweep_id && link(`#/sweeps/${experiment.sweep_id}`, t("itsSweep"))],
         [t("repeats"), experiment.retry_of && link(`#/experiments/${experiment.retry_of}`, t("theOther"))],
       ]),
-    );
-    if (focused) head.querySelector("h1").focus();
+    ));
     if (model && !final) {
       final = [place("confusion-matrix"), place("gallery")];
-      for (const draw of final) draw();
+      if (asked !== signal) final.forEach((draw) => draw()); // else they are drawn with the others
     }
     showProgress();
     showTake();
@@ -111,23 +110,31 @@ export default async function experimentView(view, { id, signal }) {
 
   async function again() {
     const before = experiment.status;
-    experiment = await get(address, signal).catch(() => experiment);
-    if (signal.aborted) return;
+    const until = asked;
+    experiment = await get(address, until).catch(() => experiment);
+    if (until.aborted) return;
     if (before !== experiment.status && !ACTIVE.has(experiment.status)) say(`${title(experiment.spec)}: ${t(`status.${experiment.status}`)}`);
     show();
   }
 
+  const drawAll = () => [...growing, ...(final ?? [])].forEach((draw) => draw());
+
+  const requests = asking(signal, (until) => {
+    asked = until;
+    drawAll();
+    if (!ACTIVE.has(experiment.status)) return;
+    follow(`${address}/events`, {
+      epoch: (epoch) => (epochs.has(epoch.epoch) ? undefined : told(epoch)),
+      status: ({ status }) => (status === experiment.status ? undefined : again()), // the stream begins with what is known
+      done: again,
+      deleted: () => problems.replaceChildren(failure({ message: t("deleted", { name: title(experiment.spec) }) })),
+    }, until);
+  });
+
   for (const one of (await get(`${address}/metrics`, signal)).epochs) epochs.set(one.epoch, one);
   show();
-  for (const draw of growing) draw();
-  reach.addEventListener("change", () => reach.away || again().then(() => growing.forEach((draw) => draw())), { signal });
-  if (!ACTIVE.has(experiment.status)) return;
-  follow(`${address}/events`, {
-    epoch: (epoch) => (epochs.has(epoch.epoch) ? undefined : told(epoch)),
-    status: again,
-    done: again,
-    deleted: () => problems.replaceChildren(failure({ message: t("deleted", { name: title(experiment.spec) }) })),
-  }, signal);
+  requests.start();
+  reach.addEventListener("change", () => reach.away || again().then(drawAll), { signal });
 }
 
 const given = (spec) => Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== null && value?.length !== 0));

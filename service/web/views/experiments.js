@@ -3,13 +3,14 @@
 import { Problem, description, get, query } from "../api.js";
 import { button, choice, h, link, say, setText } from "../dom.js";
 import { ago, moment, share, t } from "../i18n.js";
-import { poll } from "../live.js";
+import { follow, merged, poll } from "../live.js";
 import { ACTIVE, actions, badge, bar, empty, failure, go, network, snippet, title } from "../parts.js";
 
 const PAGE = 50;
 const MOST = 200; // of what one request may ask for
 const BUSY_MS = 1000;
 const IDLE_MS = 3000;
+const STREAMS = 2; // a browser keeps six connections to a place, for all its windows
 const SORTS = ["-created_at", "created_at", "-test_accuracy", "test_accuracy"];
 
 export default async function experiments(view, { query: given, signal }) {
@@ -17,6 +18,7 @@ export default async function experiments(view, { query: given, signal }) {
   const asked = Object.fromEntries(["status", "activation", "depth", "dataset", "tag", "sweep_id", "sort"].map((name) => [name, given.get(name) ?? ""]));
   const rows = new Map();
   const picked = new Set();
+  const streams = new Map(); // of what is trained now, by id
   let cursor = null;
   let loading = null;
   let wanted = 0; // counts changes of the filters: an answer to an earlier one is of no use
@@ -65,7 +67,9 @@ export default async function experiments(view, { query: given, signal }) {
     wanted += 1;
     cursor = null;
     rows.clear();
+    picked.clear(); // what is not seen is not picked
     body.replaceChildren();
+    showPicks();
     load();
   }
 
@@ -111,7 +115,31 @@ export default async function experiments(view, { query: given, signal }) {
       for (const row of others.filter(active).slice(0, 20)) put(await get(row.experiment.links.self, signal));
     }
     show();
-    return [...rows.values()].some(active) ? BUSY_MS : IDLE_MS;
+    return [...rows.values()].some((row) => active(row) && !streams.has(row.experiment.id)) ? BUSY_MS : IDLE_MS;
+  }
+
+  const soon = merged(() => refresh().catch(() => undefined)); // the next regular one tells what is wrong
+
+  // Follows what is trained now, epoch by epoch. What waits is asked for with the table.
+  function listen() {
+    const running = [...rows.values()].map((row) => row.experiment).filter((one) => one.status === "running" || one.status === "cancelling");
+    for (const [id, stop] of streams) {
+      if (running.some((one) => one.id === id)) continue;
+      stop.abort();
+      streams.delete(id);
+    }
+    for (const { id, links } of running.filter((one) => !streams.has(one.id)).slice(0, STREAMS - streams.size)) {
+      const stop = new AbortController();
+      streams.set(id, stop);
+      const status = (told) => (rows.get(id)?.experiment.status === told.status ? undefined : soon());
+      follow(links.events, {
+        epoch: ({ epoch }) => {
+          const now = rows.get(id)?.experiment;
+          if (now && epoch > now.progress.epoch) put({ ...now, progress: { ...now.progress, epoch } });
+        },
+        status, done: soon, deleted: soon,
+      }, AbortSignal.any([signal, stop.signal]));
+    }
   }
 
   function put(experiment, place) {
@@ -180,6 +208,7 @@ export default async function experiments(view, { query: given, signal }) {
       head.setAttribute("aria-sort", state);
     }
     showPicks();
+    listen();
   }
 
   function first() {

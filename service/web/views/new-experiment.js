@@ -1,8 +1,8 @@
 // A new experiment: every field of the API's description, checked by the API while it is filled in.
 
-import { description, get, post } from "../api.js";
+import { description, get, post, reach } from "../api.js";
 import { h } from "../dom.js";
-import { field, settled, tell } from "../form.js";
+import { field, sends, settled, tell } from "../form.js";
 import { t } from "../i18n.js";
 import { path } from "../parts.js";
 
@@ -23,7 +23,7 @@ export default async function newExperiment(view, { query, signal }) {
   const shown = FIRST.filter((name) => fields.some((one) => one.name === name)).map((name) => fields.find((one) => one.name === name));
   const rest = fields.filter((one) => !shown.includes(one));
   const submit = h("button", { class: "primary" }, t("train"));
-  const form = h("form", { class: "card form", novalidate: true, submit: send },
+  const form = h("form", { class: "card form", novalidate: true },
     h("div", { class: "fields" }, shown.map((one) => one.element)),
     h("details", {}, h("summary", {}, t("moreFields")), h("div", { class: "fields" }, rest.map((one) => one.element))),
     problems, h("div", { class: "row between" }, plan, submit));
@@ -42,20 +42,11 @@ export default async function newExperiment(view, { query, signal }) {
     } catch (error) {
       if (latest.aborted) return;
       plan.textContent = "";
+      if (reach.away) return; // counted when the service is back
       tell(fields, problems, { message: error.message, faults: error.faults?.map((one) => ({ ...one, pointer: one.pointer.replace("/base", "") })) });
     }
   }
 
-  async function send(event) {
-    event.preventDefault();
-    submit.disabled = true;
-    try {
-      location.hash = `#/experiments/${(await post("/experiments", spec())).id}`;
-    } catch (error) {
-      submit.disabled = false;
-      tell(fields, problems, error, { move: true });
-    }
-  }
-
+  sends(form, "/experiments", spec, (error) => tell(fields, problems, error, { move: true }), signal);
   settled(form, preview, signal);
 }

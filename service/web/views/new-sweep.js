@@ -1,8 +1,8 @@
 // A new sweep: what to vary, what all share, how many seeds; counted by the API before anything is queued.
 
-import { description, post } from "../api.js";
+import { description, post, reach } from "../api.js";
 import { button, choice, fill, h } from "../dom.js";
-import { field, names, settled, tell } from "../form.js";
+import { field, names, sends, settled, tell } from "../form.js";
 import { known, t } from "../i18n.js";
 import { path } from "../parts.js";
 
@@ -25,7 +25,7 @@ export default async function newSweep(view, { signal }) {
   const problems = h("div");
   const plan = h("div", { class: "plan", role: "status" }, t("planFirst"));
   const submit = h("button", { class: "primary" }, t("queueSweep"));
-  const form = h("form", { class: "card form", novalidate: true, submit: send },
+  const form = h("form", { class: "card form", novalidate: true },
     h("h2", {}, t("vary")), axes, add,
     h("h2", {}, t("repeat")), h("div", { class: "fields" }, seeds.element, name.element, tags.element),
     h("details", {}, h("summary", {}, t("shared")), h("p", { class: "faint" }, t("sharedHint")), h("div", { class: "fields" }, shared.map((one) => one.element))),
@@ -87,21 +87,12 @@ export default async function newSweep(view, { signal }) {
     } catch (error) {
       if (latest.aborted) return;
       plan.textContent = "";
+      if (reach.away) return; // counted when the service is back
       tell(all(), problems, error);
     }
   }
 
-  async function send(event) {
-    event.preventDefault();
-    submit.disabled = true;
-    try {
-      location.hash = `#/sweeps/${(await post("/sweeps", sweep())).id}`;
-    } catch (error) {
-      submit.disabled = false;
-      tell(all(), problems, error, { move: true });
-    }
-  }
-
+  sends(form, "/sweeps", sweep, (error) => tell(all(), problems, error, { move: true }), signal);
   settled(form, preview, signal);
 }
 

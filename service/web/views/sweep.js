@@ -1,11 +1,11 @@
 // One sweep: which arm is better, how sure that is, and the curves behind it.
 
-import { get, post, remove } from "../api.js";
-import { button, confirmed, fill, h, say } from "../dom.js";
+import { get, post } from "../api.js";
+import { button, confirmed, fill, h, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, moment, number, share, t } from "../i18n.js";
-import { poll } from "../live.js";
-import { attempt, badge, bar, facts, go, path, snippet, table } from "../parts.js";
+import { asking, poll } from "../live.js";
+import { attempt, badge, bar, facts, failure, go, once, path, removed, snippet, table } from "../parts.js";
 import { named } from "./sweeps.js";
 
 const FIGURES = ["accuracy-by-depth", "seed-scatter", "learning-curves", "gradient-norms"];
@@ -15,6 +15,7 @@ export default async function sweepView(view, { id, signal }) {
   const address = `/sweeps/${encodeURIComponent(id)}`;
   let sweep = await get(address, signal);
   let counted = "";
+  let asked = signal; // ends when the sweep is about to be deleted
 
   const head = h("div");
   const problems = h("div");
@@ -31,17 +32,17 @@ export default async function sweepView(view, { id, signal }) {
 
   function show() {
     const acts = sweep.status === "finished"
-      ? button(t("delete"), () => attempt(problems, async () => {
+      ? button(t("delete"), once(() => attempt(problems, async () => {
         if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep")))) return;
-        await remove(address);
+        await removed(address, requests.hush);
         say(t("deleted", { name: named(sweep) }));
         location.hash = "#/sweeps";
-      }), { class: "small danger" })
-      : button(t("cancel"), () => attempt(problems, async () => {
+      })), { class: "small danger" })
+      : button(t("cancel"), once(() => attempt(problems, async () => {
         sweep = await post(sweep.links.cancel);
         show();
-      }), { class: "small" });
-    fill(head,
+      })), { class: "small" });
+    redrawn(head, () => fill(head,
       path("sweeps"),
       h("div", { class: "row between" }, h("div", { class: "row" }, h("h1", { tabindex: -1 }, named(sweep)), badge(sweep.status)),
         h("div", { class: "row" }, go(`#/experiments?sweep_id=${id}`, t("itsExperiments")), acts)),
@@ -51,16 +52,16 @@ export default async function sweepView(view, { id, signal }) {
         [t("field.seeds"), sweep.spec.seeds && number(sweep.spec.seeds)],
         ...Object.entries(sweep.spec.base).filter(([, value]) => !Array.isArray(value)).map(([field, value]) => [t(`field.${field}`), String(value)]),
         [t("created"), h("time", { datetime: sweep.created_at, title: moment(sweep.created_at) }, ago(sweep.created_at))],
-      ]));
+      ])));
     const { done, total } = sweep.progress;
-    fill(progress,bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
+    fill(progress, bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
       STATES.filter((state) => sweep.progress[state]).map((state) => h("span", { class: `badge ${state}` }, `${t(`status.${state}`)} ${number(sweep.progress[state])}`)));
   }
 
   const spread = ({ mean, low, high }) => (mean === null ? "–" : low === null ? share(mean) : `${share(mean)} (${share(low)}–${share(high)})`);
 
   async function compare() {
-    const found = await get(sweep.links.comparison, signal);
+    const found = await get(sweep.links.comparison, asked);
     reading.textContent = `${found.reading.charAt(0).toUpperCase()}${found.reading.slice(1)}`;
     arms.replaceChildren(table(t("comparison"), [t("rank"), t("arm"), t("accuracy95"), t("loss95"), t("runsHead")],
       found.arms.map((arm) => [arm.rank ?? "–", arm.label, spread(arm.accuracy), spread(arm.loss), `${number(arm.n)}/${number(arm.planned)}`])));
@@ -72,18 +73,24 @@ export default async function sweepView(view, { id, signal }) {
   }
 
   async function refresh() {
-    sweep = await get(address, signal);
+    sweep = await get(address, asked);
     const now = JSON.stringify(sweep.progress);
     if (now !== counted) {
       show();
       await compare();
-      await Promise.all(figures.map(([name, one]) => one.fetched(`${address}/figures/${name}`)));
+      await Promise.all(figures.map(([name, one]) => one.fetched(`${address}/figures/${name}`, asked)));
       if (counted && sweep.status === "finished") say(`${named(sweep)}: ${t("status.finished")}`);
       counted = now;
     }
     return sweep.status === "finished" ? null : 1500;
   }
 
+  const requests = asking(signal, (until) => {
+    asked = until;
+    counted = "";
+    poll(refresh, until).catch((error) => until.aborted || problems.replaceChildren(failure(error)));
+  });
+
   show();
-  poll(refresh, signal).catch(() => undefined);
+  requests.start();
 }

@@ -1,5 +1,6 @@
 """The page in a real browser, before a real service."""
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
@@ -107,23 +108,36 @@ def draw_seven(page: Page) -> None:
     page.mouse.up()
 
 
-def launch(playwright: Playwright) -> Browser:
-    """The browser that is installed; a test is skipped where there is none."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser is installed: one of {', '.join(BROWSERS)} is needed")
+def installed() -> str | None:
+    """Where the browser is, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def launch(playwright: Playwright, path: str) -> Browser:
     return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="session")
-def playwright() -> Iterator[Playwright]:
+def browser_path() -> str:
+    """The browser that is installed; a test is skipped where there is none."""
+    path = installed()
+    if path is None:
+        pytest.skip(f"no browser is installed: one of {', '.join(BROWSERS)} is needed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def playwright(browser_path: str) -> Iterator[Playwright]:
+    """One for each module: as long as it lives an event loop runs in this thread, and nobody else can have one."""
     with sync_playwright() as playwright:
         yield playwright
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
 
 
-@pytest.fixture(scope="session")
-def browser(playwright: Playwright) -> Iterator[Browser]:
-    browser = launch(playwright)
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, browser_path: str) -> Iterator[Browser]:
+    browser = launch(playwright, browser_path)
     yield browser
     browser.close()
 
@@ -148,7 +162,7 @@ def data_folder(root: Path, mnist_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path, browser: Browser) -> Iterator[Service]:
+def trained(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path, browser_path: str) -> Iterator[Service]:
     """A service with a worker and two models: ReLU, one layer, two epochs; and sigmoid, three layers, one."""
     with serving(data_folder(tmp_path_factory.mktemp("page"), mnist_dir)) as service:
         relu = service.create(activation="relu", depth=1, epochs=2, name="able", tags=["models"])
@@ -166,7 +180,7 @@ def models(trained: Service) -> dict[str, str]:
 
 
 @pytest.fixture
-def idle(tmp_path: Path, browser: Browser) -> Iterator[Service]:
+def idle(tmp_path: Path, browser_path: str) -> Iterator[Service]:
     """A service without a worker: what is queued stays queued."""
     with serving(tmp_path, "--no-worker") as service:
         yield service

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service import datasets
 from tests.acceptance.conftest import Service, serving
-from tests.acceptance.page.conftest import data_folder, draw_seven, launch, settle, watched
+from tests.acceptance.page.conftest import BROWSERS, data_folder, draw_seven, installed, launch, settle, watched
 from tests.conftest import DATASETS
 
 FOLDER = Path(__file__).parents[3] / "docs" / "images"
@@ -96,10 +96,13 @@ def small(png: bytes) -> bytes:
 
 
 def main(folder: Path) -> None:
+    path = installed()
+    if path is None:
+        sys.exit(f"pictures: no browser is installed: one of {', '.join(BROWSERS)} is needed")
     datasets.load("mnist", DATASETS)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, sync_playwright() as playwright:
-        browser = launch(playwright)
+        browser = launch(playwright, path)
         with serving(data_folder(Path(root), DATASETS)) as service:
             for name, png in take(browser, service):
                 data = small(png)

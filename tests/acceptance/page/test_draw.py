@@ -104,6 +104,24 @@ def test_a_finger_draws(browser: Browser, trained: Service, models: dict[str, st
         expect(page.locator(".digit")).to_have_text("7")
 
 
+def test_a_pen_draws(seen: Watched, models: dict[str, str]) -> None:
+    page = seen.open(f"#/draw?model={models['able']}")
+    pen = page.context.new_cdp_session(page)
+
+    def move(kind: str, at: tuple[float, float]) -> None:
+        held = {"button": "left", "buttons": 1, "clickCount": 1, "pointerType": "pen", "force": 0.5}
+        pen.send("Input.dispatchMouseEvent", {"type": kind, "x": at[0], "y": at[1]} | held)
+
+    start, *rest = spots(page, SEVEN)
+    move("mousePressed", start)
+    for spot in rest:
+        for step in range(1, 9):
+            move("mouseMoved", tuple(a + (b - a) * step / 8 for a, b in zip(start, spot, strict=True)))  # type: ignore[arg-type]
+        start = spot
+    move("mouseReleased", start)
+    expect(page.locator(".digit")).to_have_text("7")
+
+
 def test_the_keyboard_draws(seen: Watched, models: dict[str, str]) -> None:
     page = seen.open(f"#/draw?model={models['able']}")
     page.locator(".paper").focus()
@@ -145,3 +163,32 @@ def test_a_picture_is_dropped_or_pasted(
         [how, base64.b64encode(digit[0]).decode()],
     )
     expect(page.locator(".digit")).to_have_text(digit[1])
+
+
+def test_what_is_pasted_and_is_no_picture_is_said(seen: Watched, models: dict[str, str]) -> None:
+    page = seen.open(f"#/draw?model={models['able']}")
+    page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.setData("text/plain", "seven");
+          const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+          document.querySelector(".paper").dispatchEvent(event);
+        }"""
+    )
+    expect(page.get_by_role("alert").first).to_contain_text("That is no picture")
+    draw_seven(page)
+    expect(page.locator(".digit")).to_have_text("7")
+    expect(page.get_by_text("That is no picture")).to_have_count(0)
+
+
+def test_a_failed_reading_does_not_leave_the_last_answer_standing(
+    seen: Watched, models: dict[str, str], digit: tuple[bytes, str]
+) -> None:
+    page = seen.open(f"#/draw?model={models['able']}")
+    draw_seven(page)
+    expect(page.locator(".digit")).to_have_text("7")
+    page.get_by_label("Choose a picture").set_input_files(
+        {"name": "digit.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    expect(page.locator(".digit")).to_have_text("?")
+    seen.forgive("422")

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import Service
-from tests.acceptance.page.conftest import Watched, points, until_points, watched
+from tests.acceptance.page.conftest import Watched, points, settle, until_points, watched
 
 pytestmark = pytest.mark.slow
 
@@ -198,3 +198,77 @@ def test_a_missing_experiment_is_an_answer_and_no_blank_page(seen: Watched) -> N
     page.get_by_role("main").get_by_role("link", name="Experiments").click()
     expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
     seen.forgive("404")
+
+
+def test_nobody_asks_for_a_deleted_experiment(browser: Browser, idle: Service) -> None:
+    created = idle.create(activation="relu", depth=1, name="goes")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "GET":
+            held.append(route)
+            return
+        answer = route.fetch()  # it is deleted
+        for one in held:
+            one.fulfill(status=404, json={})
+        route.fulfill(response=answer)
+
+    with watched(browser, idle.url) as seen:
+        page = seen.open(f"#/experiments/{created['id']}")
+        expect(page.locator(".js-plotly-plot")).to_have_count(2)
+        page.route(f"{idle.url}{created['links']['self']}", hold)
+        # The events of the end come after the answer, and what they made the page ask for is still on its way.
+        with page.expect_request(lambda one: one.method == "GET" and one.url.endswith(created["id"])):
+            page.get_by_role("button", name="Cancel: goes").click()
+        expect(page.locator("h1 + .badge")).to_have_text("cancelled")
+        page.get_by_role("button", name="Delete: goes").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+        assert idle.http.get(created["links"]["self"]).status_code == 404
+        assert held  # `watched` tells whether the page heard of an answer
+
+
+def test_an_experiment_that_may_not_be_deleted_is_followed_on(
+    seen: Watched, trained: Service, models: dict[str, str]
+) -> None:
+    trained.http.put("/models/kept", json={"experiment_id": models["able"]}).raise_for_status()
+    try:
+        page = seen.open(f"#/experiments/{models['able']}")
+        settle(page)
+        page.get_by_role("button", name="Delete: able").click()
+        with page.expect_response(lambda answer: "/figures/learning-curves" in answer.url):
+            page.get_by_role("button", name="Delete", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("kept")
+        assert points(page) == 2
+    finally:
+        trained.http.delete("/models/kept").raise_for_status()
+    seen.forgive("409")
+
+
+def test_a_double_click_repeats_an_experiment_once(browser: Browser, idle: Service) -> None:
+    created = idle.create(activation="relu", depth=1, name="once")
+    idle.http.post(created["links"]["cancel"]).raise_for_status()
+    with watched(browser, idle.url) as seen:
+        page = seen.open()
+        with page.expect_response(lambda answer: answer.url.endswith("/retry")):
+            page.get_by_role("button", name="Repeat: once").dblclick()
+        expect(row(page, "once")).to_have_count(2)
+        with page.expect_response(lambda answer: "/experiments?" in answer.url):
+            pass
+        assert len(idle.http.get("/experiments").json()["data"]) == 2
+
+
+def test_the_table_follows_what_is_trained_by_its_events(seen: Watched, trained: Service) -> None:
+    created = trained.create(activation="elu", depth=1, epochs=1000, name="streamed", tags=["streamed"])
+    try:
+        with seen.page.expect_request(lambda one: one.url.endswith(f"{created['id']}/events")):
+            page = seen.open("#/experiments?tag=streamed")
+        expect(row(page, "streamed").locator(".badge")).to_have_text("running")
+        page.route("**/experiments?*", lambda route: None)  # from here on the table is not answered
+        before = page.evaluate("document.querySelector('progress').value")
+        page.wait_for_function("(before) => document.querySelector('progress').value > before + 2", arg=before)
+        page.unroute("**/experiments?*")
+    finally:
+        trained.http.post(created["links"]["cancel"]).raise_for_status()
+    trained.until(created["id"], lambda body: body["finished_at"] is not None)
+    trained.http.delete(created["links"]["self"]).raise_for_status()

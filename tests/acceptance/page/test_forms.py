@@ -1,7 +1,7 @@
 """The page's forms: made from the API's description, counted and checked by the API."""
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.acceptance.conftest import Service
 from tests.acceptance.page.conftest import watched
@@ -112,3 +112,67 @@ def test_what_is_wrong_with_a_sweep_stands_beside_its_field(browser: Browser, id
         page.locator("#f-base-depth").fill("2")
         expect(page.get_by_text("10 experiments")).to_be_visible()
         seen.forgive("422")
+
+
+@pytest.mark.parametrize("noun", ["experiments", "sweeps"])
+def test_a_lost_answer_and_a_double_click_make_nothing_twice(browser: Browser, idle: Service, noun: str) -> None:
+    keys: list[str] = []
+
+    def lose_the_first(route: Route) -> None:
+        if route.request.method != "POST":
+            route.fallback()
+            return
+        keys.append(route.request.headers["idempotency-key"])
+        answer = route.fetch()
+        if len(keys) == 1:
+            route.abort("connectionreset")
+        else:
+            route.fulfill(response=answer)
+
+    with watched(browser, idle.url) as seen:
+        page = seen.open(f"#/{noun}/new")
+        page.route(f"{idle.url}/{noun}", lose_the_first)
+        if noun == "experiments":
+            page.get_by_label("Activation").select_option("relu")
+            page.get_by_label("Depth").fill("2")
+        send = page.locator("form .primary")
+        send.dblclick()
+        expect(page.get_by_role("alert")).to_contain_text("nothing is made twice")
+        expect(page.locator("#away")).to_be_empty()
+        send.dblclick()
+        expect(page.locator("h1 + .badge")).to_be_visible()
+        (made,) = idle.http.get(f"/{noun}").json()["data"]
+        assert page.url.endswith(f"#/{noun}/{made['id']}")
+        assert len(keys) >= 2
+        assert len(set(keys)) == 1
+
+        seen.open(f"#/{noun}/new")
+        if noun == "experiments":
+            page.get_by_label("Activation").select_option("relu")
+            page.get_by_label("Depth").fill("2")
+        page.locator("form .primary").click()
+        expect(page.locator("h1 + .badge")).to_be_visible()
+        assert len(idle.http.get(f"/{noun}").json()["data"]) == 2  # another form is another wish
+        assert len(set(keys)) == 2
+        seen.forgive("net::ERR_")
+
+
+def test_a_changed_form_is_another_request(browser: Browser, idle: Service) -> None:
+    keys: list[str] = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        route.abort("connectionreset")
+
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/experiments/new")
+        page.route(f"{idle.url}/experiments", lose)
+        page.get_by_label("Activation").select_option("relu")
+        for count, depth in enumerate(("1", "2", "1"), 1):
+            page.get_by_label("Depth").fill(depth)
+            with page.expect_request(f"{idle.url}/experiments"):
+                page.get_by_role("button", name="Train").click()
+            expect(page.get_by_role("alert")).to_be_visible()
+            assert len(keys) == count
+        assert keys[0] == keys[2] != keys[1]
+        seen.forgive("net::ERR_")

@@ -201,6 +201,79 @@ def free_port() -> Iterator[int]:
     yield port
 
 
+def test_a_view_that_is_opened_while_the_service_is_away_comes_when_it_is_back(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with free_port() as port, contextlib.ExitStack() as services:
+        first = services.enter_context(serving(tmp_path, "--no-worker", "--port", str(port)))
+        with watched(browser, first.url) as seen:
+            page = seen.open()
+            first.stop()
+            page.get_by_role("link", name="Sweeps", exact=True).click()
+            expect(page.locator("#away")).to_contain_text("The service does not answer.")
+            expect(page.get_by_text("That did not work")).to_have_count(0)
+            services.enter_context(serving(tmp_path, "--no-worker", "--port", str(port)))
+            expect(page.locator("#away")).to_be_empty()
+            expect(page.get_by_role("heading", name="Sweeps")).to_be_visible()
+            expect(page.get_by_text("No sweeps yet.")).to_be_visible()
+            page.go_back()
+            expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+            seen.forgive("Failed to load resource: net::ERR_")
+
+
+NAMES = {
+    "markup": '<img src=x onerror=alert(1)> & <b>"q"</b>',
+    "long": "W" * 120,
+    "emoji": "\N{DUCK}\N{FIRE} ok",
+    "right to left": "\u05e9\u05dc\u05d5\u05dd \u202eolleh",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_an_odd_name_is_only_text_and_breaks_no_view(browser: Browser, idle: Service, name: str) -> None:
+    created = idle.create(activation="relu", depth=1, name=name, tags=[name[:60]])
+    idle.http.post(created["links"]["cancel"]).raise_for_status()
+    with watched(browser, idle.url, **PHONE) as seen:
+        for view in ("#/experiments", f"#/experiments/{created['id']}", f"#/compare?ids={created['id']}"):
+            page = seen.open(view)
+            expect(page.get_by_text(name, exact=True).first).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, view
+        page = seen.open(f"#/experiments/{created['id']}")
+        page.locator("button.danger").click()
+        expect(page.get_by_role("dialog")).to_contain_text(name)
+        if "\u202e" in name:  # what it turns round ends with it
+            expect(page.get_by_role("dialog")).to_contain_text(f"Delete \u2068{name}\u2069, with")
+
+
+def test_what_another_window_deletes_is_said_in_this_one(browser: Browser, idle: Service) -> None:
+    created = idle.create(activation="relu", depth=1, name="shared")
+    idle.http.post(created["links"]["cancel"]).raise_for_status()
+    with watched(browser, idle.url) as one, watched(browser, idle.url) as other:
+        page, table = one.open(f"#/experiments/{created['id']}"), other.open()
+        expect(table.get_by_role("link", name="shared")).to_be_visible()
+        page.get_by_role("button", name="Delete: shared").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        expect(table.get_by_text("Nothing has been trained yet.")).to_be_visible()
+        page.go_back()
+        expect(page.get_by_role("alert")).to_contain_text("there is no experiment")
+        one.forgive("404")
+
+
+@pytest.mark.parametrize("width", [240, 390, 2560])
+def test_no_window_is_too_small_or_too_large(browser: Browser, idle: Service, width: int) -> None:
+    asked = {"base": {"activation": "gelu"}, "grid": {"depth": [1, 2]}, "seeds": 250, "name": "queue"}
+    sweep = idle.http.post("/sweeps", json=asked).raise_for_status().json()
+    for locale in ("en-GB", "ja-JP"):
+        with watched(browser, idle.url, locale=locale, viewport={"width": width, "height": 700}) as seen:
+            for view in ("#/experiments", f"#/sweeps/{sweep['id']}", "#/sweeps", "#/experiments/new", "#/sweeps/new"):
+                page = seen.open(view)
+                if view == "#/experiments":
+                    expect(page.locator("tbody tr").first).to_be_visible()
+                    lines = "one => one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).lineHeight)"
+                    assert page.locator("thead").evaluate(lines) < 5  # no heading stands upright
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (view, locale)
+
+
 def test_the_page_outlives_a_restart_in_the_middle_of_training(
     browser: Browser, tmp_path: Path, mnist_dir: Path
 ) -> None:

@@ -41,9 +41,10 @@ def test_a_sweep_is_followed_compared_and_deleted(seen: Watched, trained: Servic
     page.get_by_role("link", name="Its experiments").click()
     expect(page.locator("tbody tr")).to_have_count(8)
     page.get_by_role("link", name="The experiments of one sweep").click()
-    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="small", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_role("dialog")).to_contain_text("Delete small, with its 8 experiments?")
-    page.get_by_role("button", name="Delete", exact=True).last.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_role("heading", name="Sweeps")).to_be_visible()
     assert trained.http.get(sweep["links"]["self"]).status_code == 404
 
@@ -52,6 +53,6 @@ def test_a_sweep_is_cancelled(seen: Watched, trained: Service) -> None:
     asked = {"base": {"activation": "tanh", "depth": 1, "epochs": 1000}, "seeds": 2, "name": "long"}
     sweep = trained.http.post("/sweeps", json=asked).raise_for_status().json()
     page = seen.open(f"#/sweeps/{sweep['id']}")
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.get_by_text("cancelled 2")).to_be_visible()
-    expect(page.get_by_role("button", name="Delete")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete", exact=True)).to_be_visible()
