@@ -49,7 +49,9 @@ class Mermaid(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The picture as a part of the page."""
-        picture = mermaidx.render("\n".join(self.content))
+        # Styles go by the picture's id, which is the same for all as they are drawn.
+        own = f"diagram-{self.env.new_serialno('diagram')}"
+        picture = mermaidx.render("\n".join(self.content)).svg().replace("my-svg", own)
         return [nodes.raw("", f'<div class="diagram">{picture}</div>', format="html")]
 
 

@@ -36,7 +36,15 @@ class Loads(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    options = ["--fail-on-warning", "--keep-going", "--quiet", "--builder", "html", "--doctree-dir", folder / "trees"]
+    options: list[str | Path] = [
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+        "--builder",
+        "html",
+        "-d",
+        folder / "trees",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, DOCS, folder / "html"],
         cwd=ROOT,
