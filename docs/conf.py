@@ -55,14 +55,16 @@ class Mermaid(SphinxDirective):
         return [nodes.raw("", f'<div class="diagram">{picture}</div>', format="html")]
 
 
-def _plain(signature: str | None) -> str | None:
-    """As a user of `Client` sees it: methods are written as flows, which carriers carry out."""
-    if signature is None:
+def _plain(returned: str | None) -> str | None:
+    """What a user of `Client` gets: methods are written as generators of steps, which the carriers carry out."""
+    if returned is None:
         return None
-    signature = re.sub(r"['\"]", "", signature) if "Flow[" in signature or "Stream[" in signature else signature
-    signature = signature.replace("[~Carrier]", "").replace("[Carrier]", "")
-    signature = re.sub(r"^(?:~?[\w.]*\.)?Flow\[(.*)\]$", r"\1", signature)
-    return re.sub(r"^(?:~?[\w.]*\.)?Stream\[(.*)\]$", r"Iterator[\1]", signature)
+    returned = re.sub(r"\[~?(?:[\w.]+\.)?Carrier\]", "", returned.strip("'\""))
+    stream = re.search(r"(?:Emit|Stream)\[(.*?)\](?:, ~?(?:typing\.)?Any, None\])?$", returned)
+    if stream:
+        return f"Iterator[{stream[1]}]"
+    flow = re.fullmatch(r"~?(?:[\w.]+\.)?(?:Flow\[|Generator\[.*?, ~?(?:typing\.)?Any, )(.*)\]", returned)
+    return flow[1] if flow else returned
 
 
 def as_users_see_it(
