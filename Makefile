@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench reproduce chaos fuzz pictures lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench docs reproduce chaos fuzz pictures lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,6 +42,9 @@ bench: setup-dev ## Measure the budgets, as ratios, beside other servers: writes
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
 	$(BIN)/python -m benchmarks --write
 
+docs: setup-dev ## Build the documentation: build/docs/index.html
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
+
 reproduce: setup-dev ## The article's question over 30 seeds: writes docs/reproduction.md (SEEDS=30)
 	$(BIN)/epochd reproduce --data-dir $(VENV)/data --output docs --seeds $(or $(SEEDS),30)
 
@@ -57,7 +60,7 @@ pictures: setup-dev ## Take the pictures of the page: writes docs/images (needs 
 
 lock: setup-dev ## Pin the newest dependencies that fit together
 	@for name in base train dev; do \
-		case $$name in base) extras="--extra page" ;; train) extras="--extra train --extra page" ;; dev) extras="--extra train --extra page --extra figures --extra mlflow --extra parquet --extra tensorboard --extra dev" ;; esac; \
+		case $$name in base) extras="--extra page" ;; train) extras="--extra train --extra page" ;; dev) extras="--extra train --extra page --extra figures --extra mlflow --extra parquet --extra tensorboard --extra docs --extra dev" ;; esac; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config --upgrade \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 			$$extras pyproject.toml --output-file requirements/$$name.txt || exit 1; \
