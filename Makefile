@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench docs reproduce chaos fuzz pictures lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz pictures lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,6 +44,10 @@ bench: setup-dev ## Measure the budgets, as ratios, beside other servers: writes
 
 docs: setup-dev ## Build the documentation: build/docs/index.html
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
+
+notebook: setup-dev ## Execute docs/notebook.ipynb anew
+	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
+	$(BIN)/python -W ignore scripts/notebook.py --data-dir $(VENV)/data
 
 reproduce: setup-dev ## The article's question over 30 seeds: writes docs/reproduction.md (SEEDS=30)
 	$(BIN)/epochd reproduce --data-dir $(VENV)/data --output docs --seeds $(or $(SEEDS),30)
