@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from service.commands.console import print_json
 from service.commands.environment import settings_of
-from service.commands.options import DatabaseUrl, DataDir
+from service.commands.options import DatabaseUrl, DataDir, Json
 
 __all__ = ["app"]
 
@@ -13,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Look after the database.")
 
 
 @app.command()
-def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
+def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Bring the database's schema up to this version.
 
     Example: epochd db upgrade --database-url postgresql://epochd@db/epochd
@@ -26,6 +27,9 @@ def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
         before = schema.current(database)
         schema.upgrade(database)
         after = schema.current(database)
+    if as_json:
+        print_json({"from": before, "revision": after})
+        return
     typer.echo(
         f"the database is at revision {after}" + (" already" if before == after else f", from {before or 'none'}")
     )
@@ -36,6 +40,7 @@ def check(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     repair: Annotated[bool, typer.Option("--repair", help="Remove the files that no experiment names.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare the stored files with the experiments that name them: lists missing, damaged and orphaned files.
 
@@ -51,7 +56,14 @@ def check(
         report = audit(ports.database, ports.blobs)
         if repair:
             remove_orphans(ports.blobs, report)
-    for kind, found in (("missing", report.missing), ("damaged", report.corrupt), ("orphaned", report.orphans)):
+    kinds = {"missing": report.missing, "damaged": report.corrupt, "orphaned": report.orphans}
+    if as_json:
+        files = {
+            kind: [{"experiment_id": one, "sha256": sha256} for one, sha256 in found] for kind, found in kinds.items()
+        }
+        print_json({"checked": report.checked, **files, "repaired": repair})
+        raise typer.Exit(0 if report.sound else 1)
+    for kind, found in kinds.items():
         for experiment_id, sha256 in found:
             removed = ", removed" if repair and kind == "orphaned" else ""
             typer.echo(f"{kind}: {sha256} of experiment {experiment_id}{removed}")

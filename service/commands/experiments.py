@@ -196,7 +196,7 @@ def retry(
 
 
 @app.command()
-def delete(identity: EitherId, url: Url = None, api_key: ApiKey = None) -> None:
+def delete(identity: EitherId, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Delete an experiment or a sweep that has ended, with its metrics and its models. Nothing is asked.
 
     Example: epochd delete 01a20f00-0000-7000-8000-000000000000
@@ -204,4 +204,4 @@ def delete(identity: EitherId, url: Url = None, api_key: ApiKey = None) -> None:
     with connect(url, api_key) as api:
         found = either(api, identity)
         found.delete()
-    out.print(f"{found.id} deleted")
+    print_json({"id": found.id, "deleted": True}) if as_json else out.print(f"{found.id} deleted")

@@ -7,10 +7,10 @@ import typer
 from rich.console import Console
 
 from service.commands.calls import connect, either
-from service.commands.console import err, fail
+from service.commands.console import err, fail, print_json
 from service.commands.data import fetch_shown
 from service.commands.environment import settings_of
-from service.commands.options import ApiKey, DataDir, Url
+from service.commands.options import ApiKey, DataDir, Json, Url
 from service.domain.experiment import Status
 
 __all__ = ["app"]
@@ -95,6 +95,7 @@ def figure(
     width: Annotated[int, typer.Option(help="Of an SVG or PNG, in px.")] = 900,
     url: Url = None,
     api_key: ApiKey = None,
+    as_json: Json = False,
 ) -> None:
     """Draw an experiment or a sweep into a file. No browser is needed.
 
@@ -109,7 +110,10 @@ def figure(
         output.write_bytes(drawn)
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror}")
-    typer.echo(f"{output}: {len(drawn):,} bytes")
+    if as_json:
+        print_json({"path": str(output), "bytes": len(drawn)})
+    else:
+        typer.echo(f"{output}: {len(drawn):,} bytes")
 
 
 @app.command()

@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -75,6 +77,27 @@ def test_the_page_names_every_command() -> None:
     root = get_command(app)
     table = COMMANDS.partition("\n## ")[0]
     assert set(re.findall(r"[a-z]+", " ".join(re.findall(r"`([^`]+)`", table)))) >= set(root.commands)  # type: ignore[attr-defined]
+
+
+WITHOUT_JSON = {
+    ("serve",): "runs until it is stopped",
+    ("worker",): "runs until it is stopped",
+    ("demo",): "is for people to look at",
+    ("reproduce",): "writes a page",
+    ("export",): "writes files for other tools",
+    ("data", "fetch"): "leaves a file",
+}
+
+
+def test_every_command_that_answers_does_so_in_json_too() -> None:
+    def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, one in getattr(command, "commands", {}).items():
+            yield from leaves(one, (*path, name))
+        if not hasattr(command, "commands"):
+            yield path, command
+
+    without = {path for path, one in leaves(get_command(app)) if not any("--json" in p.opts for p in one.params)}
+    assert without == set(WITHOUT_JSON)
 
 
 def test_help_and_the_page_agree_on_exit_codes() -> None:

@@ -1,0 +1,102 @@
+"""The pages of the documentation: every block of commands or Python runs, in order, against a real service.
+
+A block that cannot run here says so in the line before it: `<!-- not run: why -->`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from markdown_it import MarkdownIt
+
+from tests.acceptance.conftest import EPOCHD, Service, serving
+
+DOCS = Path(__file__).parents[2] / "docs"
+ELSEWHERE = {"client.md", "command-line.md"}
+"""Pages that test_pages_for_people.py runs, and looks at what comes out."""
+RUN = {"bash", "sh", "python"}
+NOT_RUN = re.compile(r"<!-- not run: .+ -->")
+SHOWN = {"text", "mermaid"}
+SERVICE = "127.0.0.1:8000"
+SECONDS = 240
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    runs: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    found, marked = [], False
+    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
+        if token.type == "fence":
+            language = token.info.strip()
+            found.append(Block(language, token.content, language in RUN and not marked))
+            marked = False
+        else:
+            assert not marked, f"{page.name}: {token.content or token.type} stands between a mark and its block"
+            marked = token.type == "html_block" and NOT_RUN.match(token.content) is not None
+    assert not marked, f"{page.name} ends with a mark that no block follows"
+    return found
+
+
+def script(page: Path) -> str:
+    """All blocks of a page that run, for bash. Python's that stand together are one program."""
+    parts, program = ["set -euo pipefail"], ""
+    for block in [*(one for one in blocks(page) if one.runs), Block("end", "", runs=False)]:
+        if block.language == "python":
+            program += block.text
+            continue
+        if program:
+            parts.append(f"python -W error - <<'THE_END'\n{program}THE_END")
+            program = ""
+        parts.append(block.text)
+    return "\n".join(parts)
+
+
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if any(block.runs for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_every_block_is_run_or_says_why_not(page: Path) -> None:
+    known = RUN | SHOWN
+    kinds = {block.language for block in blocks(page) if not block.language.startswith("{")}
+    assert kinds <= known, f"{page.name}: a block is one of {', '.join(sorted(known))}"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Iterator[Service]:
+    """One for all pages, as a reader has."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(mnist_dir, folder / "datasets", copy_function=os.link)
+    with serving(folder) as service:
+        yield service
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+@pytest.mark.skipif(not shutil.which("bash"), reason="the pages are for bash")
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
+def test_a_page_works_when_it_is_pasted_in_order(page: Path, service: Service, mnist_dir: Path, tmp_path: Path) -> None:
+    for folder in ("epochd-data", "resume-data"):  # where a reader's services have put the datasets
+        shutil.copytree(mnist_dir, tmp_path / "work" / folder / "datasets", copy_function=os.link)
+    own = {"EPOCHD_URL": service.url, "PATH": f"{Path(EPOCHD).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script(page).replace(SERVICE, service.url.removeprefix("http://"))],
+        cwd=tmp_path / "work",
+        env=os.environ | own | {"NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
