@@ -208,7 +208,7 @@ def test_a_trainer_that_was_killed_leaves_no_file(slot: Slot) -> None:
     (trainer,) = trainers()
     folder = folder_of(trainer)
     trainer.kill()
-    with pytest.raises(TrainerDied):
+    with contextlib.suppress(TrainerDied):  # unless the death was noticed before, and another was started
         list(slot.train(job("counts")))
     assert not folder.exists()
 
