@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def predict(
-    picture: Annotated[Path, typer.Argument(help="A picture file: PNG, JPEG or WebP.")],
+    picture: Annotated[Path, typer.Argument(help="A picture file: PNG, JPEG, WebP, BMP, GIF or TIFF.")],
     model: Annotated[
         str, typer.Option(help="An alias or an experiment's id; several, with commas between them, each answer.")
     ] = "best",
@@ -35,8 +35,9 @@ def predict(
         content = picture.read_bytes()
     except OSError as error:
         fail(f"{picture} cannot be read: {error.strerror}")
+    names = [name.strip() for name in model.split(",")]
     with connect(url, api_key) as api:
         if as_json:
-            print_json(api.request("POST", "/predict", params={"model": model}, **pictures.body(content)))
+            print_json(api.request("POST", "/predict", params={"model": ",".join(names)}, **pictures.body(content)))
         else:
-            out.print(display.predictions(api.predict_each(content, model.split(","))))
+            out.print(display.predictions(api.predict_each(content, names)))

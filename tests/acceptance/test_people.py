@@ -162,6 +162,8 @@ def test_predict_reads_a_picture(api: Api, epochd: Any, good: str, tmp_path: Pat
     assert told(epochd("predict", "digit.png")) == f"{label}, confidence {confidence:.4f}, by experiment {good}\n"
     table = told(epochd("predict", "digit.png", "--model", f"best,{good}")).splitlines()
     assert [line.split()[:2] for line in table[1:]] == [["best", label], [good, label]]
+    both = json.loads(told(epochd("predict", "digit.png", "--model", f"best, {good}", "--json")))
+    assert [one["experiment_id"] for one in both["answers"]] == [good, good]
     assert "no such file" in fails(epochd("predict", "nothing.png")).lower()
     (tmp_path / "text.png").write_text("no picture")
     assert "text.png" not in fails(epochd("predict", "text.png"))
