@@ -6,7 +6,6 @@ A block that cannot run here says so in the line before it: `<!-- not run: why -
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,8 @@ from typing import NamedTuple
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.acceptance.conftest import EPOCHD, Service, serving
+from tests.acceptance.conftest import Service, serving
+from tests.acceptance.test_pages_for_people import run_all
 
 DOCS = Path(__file__).parents[2] / "docs"
 ELSEWHERE = {"client.md", "command-line.md"}
@@ -23,7 +23,6 @@ RUN = {"bash", "sh", "python"}
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 SHOWN = {"text", "mermaid"}
 SERVICE = "127.0.0.1:8000"
-SECONDS = 240
 
 
 class Block(NamedTuple):
@@ -88,15 +87,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Iterat
 def test_a_page_works_when_it_is_pasted_in_order(page: Path, service: Service, mnist_dir: Path, tmp_path: Path) -> None:
     for folder in ("epochd-data", "resume-data"):  # where a reader's services have put the datasets
         shutil.copytree(mnist_dir, tmp_path / "work" / folder / "datasets", copy_function=os.link)
-    own = {"EPOCHD_URL": service.url, "PATH": f"{Path(EPOCHD).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
+    run_all(
         ["bash", "-c", script(page).replace(SERVICE, service.url.removeprefix("http://"))],
-        cwd=tmp_path / "work",
-        env=os.environ | own | {"NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
+        tmp_path / "work",
+        service.url,
     )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

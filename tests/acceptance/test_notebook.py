@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,4 +69,6 @@ def test_figures_are_kept_as_pictures(executed: Path) -> None:
 def test_the_notebook_is_small_and_tells_nothing_of_who_executed_it() -> None:
     text = COMMITTED.read_text(encoding="utf-8")
     assert len(text) < 500_000
-    assert not re.search(r"127\.0\.0\.1|localhost|/home/|/root/|/tmp/|0x[0-9a-f]{6,}", text)
+    assert not re.search(r"127\.0\.0\.1|localhost|0x[0-9a-f]{6,}", text)
+    for place in (ROOT, Path.home(), tempfile.gettempdir()):
+        assert f"{place}/" not in text
