@@ -26,16 +26,18 @@ serve: setup ## Serve on http://127.0.0.1:8000 until Ctrl-C
 test: setup-dev ## Run every test
 	@sh scripts/browser.sh
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -q
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder -q
 
 test-fast: setup-dev ## Run the tests that need no training and no server
-	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadfile -q
+	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder -q
 
-check: setup-dev ## Lint, types, imports
+check: setup-dev ## Lint, types, imports, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml service migrations
+	$(BIN)/python scripts/audit.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 bench: setup-dev ## Measure the budgets, as ratios, beside other servers: writes benchmarks/results.md
@@ -52,19 +54,19 @@ notebook: setup-dev ## Execute docs/notebook.ipynb anew
 reproduce: setup-dev ## The article's question over 30 seeds: writes docs/reproduction.md (SEEDS=30)
 	$(BIN)/epochd reproduce --data-dir $(VENV)/data --output docs --seeds $(or $(SEEDS),30)
 
-chaos: setup-dev ## Kill everything at random moments and check that nothing is lost (ROUNDS=20 SEED=)
-	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
+chaos: setup-dev ## Kill everything at random moments and check that nothing is lost (ROUNDS=20 SEED= ENGINE=)
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE))
 
-fuzz: setup-dev ## Send damaged pictures and bodies to every way to predict (CASES=50000 SEED=)
-	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),50000) $(if $(SEED),--seed $(SEED))
+fuzz: setup-dev ## Send what should be refused, and all that the API describes (CASES=50000 SEED= PART=pictures|requests|contract)
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),50000) $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART))
 
 pictures: setup-dev ## Take the pictures of the page: writes docs/images (needs Chromium)
 	@sh scripts/browser.sh
 	@$(BIN)/python -m tests.acceptance.page.pictures
 
 lock: setup-dev ## Pin the newest dependencies that fit together
-	@for name in base train dev; do \
-		case $$name in base) extras="--extra page" ;; train) extras="--extra train --extra page" ;; dev) extras="--extra train --extra page --extra figures --extra mlflow --extra parquet --extra tensorboard --extra docs --extra dev" ;; esac; \
+	@for name in base train ray dev; do \
+		case $$name in base) extras="--extra page" ;; train) extras="--extra train --extra page" ;; ray) extras="--extra train --extra page --extra ray" ;; dev) extras="--extra train --extra page --extra figures --extra mlflow --extra parquet --extra tensorboard --extra otel --extra ray --extra docs --extra dev" ;; esac; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config --upgrade \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 			$$extras pyproject.toml --output-file requirements/$$name.txt || exit 1; \

@@ -2,22 +2,32 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
 
 from service.client import Client
+from service.domain.access import Actor, Scope
 from service.errors import EpochdError
 from service.settings import Settings
+from service.store import keys, trail
+from service.store.session import Database
 
 __all__ = ["ServiceError", "running_service"]
 
 START_SECONDS = 60
 POLL_SECONDS = 0.3
 STOP_SECONDS = 20
+KEY_AGE = timedelta(days=7)
+"""Longest that a command of this kind takes. Its key is revoked when it ends, unless it is killed."""
 
 
 class ServiceError(EpochdError):
@@ -27,7 +37,8 @@ class ServiceError(EpochdError):
 @contextlib.contextmanager
 def running_service(settings: Settings, *, log_name: str) -> Iterator[tuple[Client, str]]:
     """Run `epochd serve` on this machine, with a worker, and give a client of it and its address. Leaves no process
-    behind. What it says goes into a file of this name in the data folder.
+    behind, also when this one is killed: the service ends when its standard input closes. SIGTERM and SIGHUP are as
+    Ctrl-C meanwhile. What the service says goes into a file of this name in the data folder.
 
     Raises:
         ServiceError: it does not start.
@@ -36,16 +47,44 @@ def running_service(settings: Settings, *, log_name: str) -> Iterator[tuple[Clie
     url = f"http://127.0.0.1:{port}"
     log = settings.data_dir / log_name
     command = [sys.executable, "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with _interrupted_by_signals(), _own_key(settings) as key:
+        yield from _run([*command, "--until-stdin-closes"], url, log, settings, key)
+
+
+@contextlib.contextmanager
+def _own_key(settings: Settings) -> Iterator[str | None]:
+    """A key for as long as the command takes, where the database has keys and its service will ask for one. Whoever
+    gives the command has the database itself.
+    """
+    database = Database(settings.resolved_database_url)
+    with contextlib.closing(database):
+        if not keys.asked_for(database):
+            yield None
+            return
+        actor = Actor(name=f"local service {secrets.token_hex(4)}")
+        allowed, expires_at = [Scope.WRITE, Scope.PREDICT], datetime.now(UTC) + KEY_AGE
+        with database.write() as session:
+            key, token = keys.create(session, name=actor.name, scopes=allowed, expires_at=expires_at)
+            trail.record(session, actor, "key.create", key.id)
+        try:
+            yield token
+        finally:
+            with database.write() as session:
+                keys.revoke(session, key.id)
+                trail.record(session, actor, "key.revoke", key.id)
+
+
+def _run(command: list[str], url: str, log: Path, settings: Settings, key: str | None) -> Iterator[tuple[Client, str]]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
             env=os.environ | {"EPOCHD_DATA_DIR": str(settings.data_dir)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
         )
     try:
-        with Client(url) as api:
+        with Client(url, api_key=key) as api:
             deadline = time.monotonic() + START_SECONDS
             while not api.ready():
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -62,6 +101,28 @@ def running_service(settings: Settings, *, log_name: str) -> Iterator[tuple[Clie
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            assert process.stdin is not None  # noqa: S101 - a pipe
+            process.stdin.close()
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """What would end this process at once ends it in order. A signal that is ignored or handled stays so."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _free_port() -> int:

@@ -1,54 +1,55 @@
-"""The command `epochd`, put together from `service.commands`."""
+"""The command `epochd`: how it begins. `service.commands` has what it can do, and how it ends.
 
-from typing import Annotated
+Nothing heavy is imported here: Ctrl-C would be a traceback until it is.
+"""
 
-import typer
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
 
-from service.commands import data, database, experiments, predictions, results, serving, sweeps
-from service.commands.console import INTERRUPTED, err, fail
-from service.errors import EpochdError
+__all__ = ["main"]
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    name="epochd",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Trains Keras models behind a REST API, and shows why depth hurts sigmoid and not ReLU.\n\n"
-    "Every setting can also be given as an EPOCHD_* environment variable.",
-    epilog="Exit codes: 0 it is done; 1 it could not be done, and a line says why; 2 the command is not written so; "
-    "3 the experiment that was waited for failed or was cancelled; 130 Ctrl-C.",
-)
-for module in (serving, experiments, sweeps, predictions, results):
-    app.add_typer(module.app)
-app.add_typer(database.app, name="db")
-app.add_typer(data.app, name="data")
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command. A known error is one line on standard error and exit code 1."""
-    try:
-        app()
-    except EpochdError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        err.print("epochd: stopped")
-        raise SystemExit(INTERRUPTED) from None
+    """Run the command. Whatever goes wrong is one line on standard error, and an exit code."""
+    _have_streams()
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else somebody wants it to be ignored
+    if own:
+        signal.signal(signal.SIGINT, _stop)
+    from service.commands.application import app
+    from service.commands.ending import ended
+
+    if own:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"epochd {version('epochd')}")
-        raise typer.Exit
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"epochd: stopped\n")
+    os._exit(INTERRUPTED)
 
 
-@app.callback()
-def _root(
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    pass
+def _have_streams() -> None:
+    """Whoever starts us may have closed the standard streams. The next file that is opened would take their place, and
+    be written to. An output that is closed becomes one that refuses: what it should have said is not lost in silence.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as the one in whose place it is
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as the one in whose place it is
+    # A terminal or a file of another encoding shall not turn an answer into an error.
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -21,16 +21,16 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import DatasetUnavailable
 
-__all__ = ["LABELS", "Arrays", "Images", "Progress", "load", "load_test"]
+__all__ = ["LABELS", "Arrays", "Images", "Progress", "load", "load_kept", "load_test", "packed", "stamp", "unpack"]
 
 log = logging.getLogger("epochd.datasets")
 
@@ -110,7 +110,7 @@ def load(name: str, folder: Path, *, path: Path | None = None, progress: Progres
     """
     if name not in SHA256:
         raise ValueError(f"no dataset is named {name!r}; there are {', '.join(SHA256)}")
-    cached = folder / f"{name}.npz"
+    cached = _file(name, folder)
     try:
         return _verified(name, _read_npz(cached))
     except _SourceError as error:
@@ -131,6 +131,18 @@ def load(name: str, folder: Path, *, path: Path | None = None, progress: Progres
     raise DatasetUnavailable(f"the dataset {name} could not be had. Tried " + "; ".join(tried))
 
 
+def load_kept(name: str, folder: Path) -> Arrays:
+    """Return a dataset's arrays from `folder` alone, verified: without the network, and without a source of its own.
+
+    Raises:
+        DatasetUnavailable: it is not there, or is damaged.
+    """
+    try:
+        return _verified(name, _read_npz(_file(name, folder)))
+    except _SourceError as error:
+        raise DatasetUnavailable(f"the dataset {name} is not in {folder}: {error}") from None
+
+
 def load_test(name: str, folder: Path) -> tuple[Images, Images]:
     """The test images alone, uint8 (10000, 28, 28), and their labels, uint8 (10000,): verified, and without the
     memory that the training images take.
@@ -140,12 +152,42 @@ def load_test(name: str, folder: Path) -> tuple[Images, Images]:
     """
     keys = ("x_test", "y_test")
     try:
-        found = _read_npz(folder / f"{name}.npz", only=keys)
+        found = _read_npz(_file(name, folder), only=keys)
         _require_published(name, found, keys)
     except _SourceError:  # not there, or damaged
         arrays = load(name, folder)
         return arrays.x_test, arrays.y_test
     return _shaped(found["x_test"]), _shaped(found["y_test"])
+
+
+def packed(name: str, folder: Path) -> bytes:
+    """A dataset as the content of one file, for `unpack` on another machine.
+
+    Raises:
+        DatasetUnavailable: no source had it.
+    """
+    load(name, folder)
+    return _file(name, folder).read_bytes()
+
+
+def unpack(name: str, folder: Path, fetch: Callable[[], bytes]) -> None:
+    """Put what `packed` gave into this machine's `folder`, unless it is there. `load` verifies it."""
+    if not _file(name, folder).exists():
+        data = fetch()
+        _write(_file(name, folder), lambda file: file.write(data))
+
+
+def stamp(name: str, folder: Path) -> tuple[int, int, int] | None:
+    """What a dataset's file differs by from any that takes its place, without reading it; None where there is none."""
+    try:
+        found = _file(name, folder).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _file(name: str, folder: Path) -> Path:
+    return folder / f"{name}.npz"
 
 
 Source = Callable[[], dict[str, Images]]
@@ -185,11 +227,20 @@ def _shaped(array: Images) -> Images:
 
 
 def _save(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, lambda file: np.savez(file, **{field.name: getattr(arrays, field.name) for field in fields(Arrays)}))
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Make a file that is whole whenever it is seen, whoever else makes it too."""
+    for folder in (
+        path.parent.parent,
+        path.parent,
+    ):  # the data folder may not be there yet, and holds other things, too
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{field.name: getattr(arrays, field.name) for field in fields(Arrays)})
+            write(file)
         Path(temporary).chmod(0o644)  # public data, which other users' containers may mount
         Path(temporary).replace(path)
     except BaseException:
@@ -255,6 +306,8 @@ def _keras_idx(progress: Progress) -> dict[str, Images]:
 
 
 def _download(url: str, progress: Progress) -> bytes:
+    import httpx  # the API never downloads, and this would take 3 MB of it
+
     _require_reachable(url)
     name = url.rsplit("/", 1)[-1]
     parts, done = [], 0

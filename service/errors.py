@@ -4,16 +4,24 @@ EpochdError
 ├── InvalidInput
 │   ├── SpecTooLarge
 │   ├── SweepTooLarge
+│   ├── TrainingTooCostly
 │   ├── InvalidImage
 │   ├── InvalidCursor
 │   ├── UnknownArm
 │   └── IdempotencyKeyReused
+├── NotAuthenticated
+├── NotPermitted
+│   └── CrossOrigin
+├── SeveralHosts
+├── UnknownHost
 ├── NotFound
 │   ├── ExperimentNotFound
 │   ├── SweepNotFound
 │   ├── ModelNotFound
-│   └── AliasNotFound
+│   ├── AliasNotFound
+│   └── KeyNotFound
 ├── Conflict
+│   ├── KeyNameTaken
 │   ├── ExperimentNotFinished
 │   ├── ExperimentAlreadyFinished
 │   ├── ExperimentHasAlias
@@ -23,6 +31,10 @@ EpochdError
 │   └── IdempotencyKeyInFlight
 ├── TooLarge
 ├── QueueFull
+│   └── KeyQueueFull
+├── LimitReached
+│   ├── QuotaReached
+│   └── RateLimited
 ├── UnsupportedMediaType
 ├── NotInstalled
 ├── Unavailable
@@ -33,6 +45,7 @@ EpochdError
 └── TrainingError
     ├── TrainingDiverged
     ├── OutOfMemory
+    ├── CpuTimeExceeded
     └── DatasetUnavailable
 """
 
@@ -43,6 +56,8 @@ __all__ = [
     "BlobCorrupt",
     "BlobMissing",
     "Conflict",
+    "CpuTimeExceeded",
+    "CrossOrigin",
     "DatasetUnavailable",
     "EpochdError",
     "ExperimentAlreadyFinished",
@@ -54,14 +69,23 @@ __all__ = [
     "InvalidCursor",
     "InvalidImage",
     "InvalidInput",
+    "KeyNameTaken",
+    "KeyNotFound",
+    "KeyQueueFull",
     "LeaseLost",
+    "LimitReached",
     "ModelNotFound",
+    "NotAuthenticated",
     "NotFound",
     "NotInstalled",
+    "NotPermitted",
     "OutOfMemory",
     "QueueFull",
+    "QuotaReached",
+    "RateLimited",
     "ReservedAlias",
     "SchemaOutOfDate",
+    "SeveralHosts",
     "SpecTooLarge",
     "SweepAlreadyFinished",
     "SweepNotFinished",
@@ -70,13 +94,17 @@ __all__ = [
     "TooLarge",
     "TrainingDiverged",
     "TrainingError",
+    "TrainingTooCostly",
     "Unavailable",
     "UnknownArm",
+    "UnknownHost",
     "UnsupportedMediaType",
 ]
 
 
-TrainingErrorCode = Literal["training_diverged", "out_of_memory", "dataset_unavailable", "internal"]
+TrainingErrorCode = Literal[
+    "training_diverged", "out_of_memory", "cpu_time_exceeded", "dataset_unavailable", "internal"
+]
 
 
 class EpochdError(Exception):
@@ -99,6 +127,18 @@ class SweepTooLarge(InvalidInput):
     """The sweep has more experiments than the operator allows."""
 
 
+class TrainingTooCostly(InvalidInput):
+    """Training would cost more than the operator allows."""
+
+    @classmethod
+    def of(cls, what: str, cost: int, most: int) -> "TrainingTooCostly":
+        """The error that says what would cost how much, and what would cost less."""
+        return cls(
+            f"{what} would cost {cost:,} parameter-steps, and at most {most:,} are allowed: parameters times steps. "
+            "Fewer epochs, fewer units, a smaller depth or larger batches (up to 1,000 images) cost less"
+        )
+
+
 class InvalidImage(InvalidInput):
     """The bytes or numbers are no picture that can be read."""
 
@@ -113,6 +153,32 @@ class UnknownArm(InvalidInput):
 
 class IdempotencyKeyReused(InvalidInput):
     """The `Idempotency-Key` was used before with another request."""
+
+
+class NotAuthenticated(EpochdError):
+    """An API key is asked for, and none was given that is good. `key_id` is the public part of the bad one, empty where
+    that has none; None where no key was given.
+    """
+
+    def __init__(self, message: str, key_id: str | None = None) -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
+class NotPermitted(EpochdError):
+    """The API key does not allow this."""
+
+
+class CrossOrigin(NotPermitted):
+    """A browser asks on behalf of a page from elsewhere."""
+
+
+class SeveralHosts(EpochdError):
+    """The request has more than one `Host` header: of two parties on its way, each might believe another one."""
+
+
+class UnknownHost(EpochdError):
+    """The request names a host that this service is not."""
 
 
 class NotFound(EpochdError):
@@ -135,8 +201,16 @@ class AliasNotFound(NotFound):
     """No model has this alias."""
 
 
+class KeyNotFound(NotFound):
+    """No API key has this id or name."""
+
+
 class Conflict(EpochdError):
     """The request does not fit the present state."""
+
+
+class KeyNameTaken(Conflict):
+    """Another API key that is not revoked has this name."""
 
 
 class ExperimentNotFinished(Conflict):
@@ -173,6 +247,28 @@ class TooLarge(EpochdError):
 
 class QueueFull(EpochdError):
     """More experiments would wait than the operator allows: try again when some have begun."""
+
+
+class KeyQueueFull(QueueFull):
+    """More experiments of one API key would wait than the operator allows each key."""
+
+
+class LimitReached(EpochdError):
+    """Whoever asks has had as much as the operator allows in this time. `retry_after` is when there is more, in whole
+    seconds from now.
+    """
+
+    def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QuotaReached(LimitReached):
+    """An API key's training of today would cost more than the operator allows each key."""
+
+
+class RateLimited(LimitReached):
+    """More requests came than the operator allows in this time."""
 
 
 class UnsupportedMediaType(EpochdError):
@@ -223,6 +319,12 @@ class OutOfMemory(TrainingError):
     """The network or its batches did not fit into memory."""
 
     code = "out_of_memory"
+
+
+class CpuTimeExceeded(TrainingError):
+    """Training took more of a processor's time than the operator allows."""
+
+    code = "cpu_time_exceeded"
 
 
 class DatasetUnavailable(TrainingError):

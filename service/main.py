@@ -12,31 +12,41 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import start_http_server
 
 from service import datasets
+from service.api.admission import is_loopback
 from service.api.app import create_app
+from service.api.connections import guarded
 from service.api.deps import Ports
+from service.api.news import News
 from service.api.turns import Turns
 from service.domain.experiment import DATASETS
 from service.engines.base import Engine
+from service.engines.limits import Limits
 from service.engines.local import LocalEngine
-from service.errors import EpochdError
+from service.engines.ray import Demand, RayEngine
+from service.errors import EpochdError, NotInstalled
 from service.serving.predictor import Predictor
 from service.settings import Settings, cores
-from service.store import schema
+from service.store import keys, schema
 from service.store.blobs import Blobs
 from service.store.session import Database
+from service.telemetry import metrics, traces
 from service.worker import Worker
 
-__all__ = ["StartError", "create", "open_database", "open_ports", "serve", "work"]
+__all__ = ["StartError", "create", "keep_private", "open_database", "open_ports", "open_stores", "serve", "work"]
 
 log = logging.getLogger("epochd")
 
 GRACEFUL_SECONDS = 3
 MOST_FILES = 65_536
+PRIVATE = 0o077
+"""As a umask."""
 RESTART_SECONDS = 0.5
 STEADY_SECONDS = 30.0
 """A process that ran for so long is started again at once; one that ends sooner, after ever longer waits up to this."""
@@ -60,7 +70,7 @@ def open_database(settings: Settings) -> Iterator[Database]:
         StartError: the data folder cannot be made.
     """
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"the data folder {settings.data_dir} cannot be made: {error.strerror}") from None
     database = Database(settings.resolved_database_url)
@@ -71,6 +81,17 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 
 @contextlib.contextmanager
+def open_stores(settings: Settings) -> Iterator[tuple[Database, Blobs]]:
+    """The database as it is, not migrated, and the blob store.
+
+    Raises:
+        StartError: the data folder cannot be made.
+    """
+    with open_database(settings) as database:
+        yield database, Blobs(settings.resolved_blob_url)
+
+
+@contextlib.contextmanager
 def open_ports(settings: Settings) -> Iterator[Ports]:
     """What the API works through, with the database made where it is empty."""
     with open_database(settings) as database:
@@ -78,7 +99,8 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         blobs = Blobs(settings.resolved_blob_url)
         predictor = Predictor(load=blobs.get, capacity=settings.model_cache)
         turns = Turns(at_once=cores(), waiting=settings.max_waiting)
-        yield Ports(settings=settings, database=database, blobs=blobs, predictor=predictor, turns=turns)
+        with contextlib.closing(News(database, settings)) as news:
+            yield Ports(settings=settings, database=database, blobs=blobs, predictor=predictor, turns=turns, news=news)
 
 
 def serve(
@@ -93,25 +115,36 @@ def serve(
     Raises:
         StartError: the port is taken, or the worker has nothing to train with.
     """
+    keep_private()
     if with_worker:
-        _require_trainer()
+        _require_trainer(settings)
     of_parent = listener_fd is not None
     listener = socket.socket(fileno=listener_fd) if of_parent else _listen(settings.host, settings.port)
     _require_datasets(settings)
-    with open_ports(settings):  # what cannot be opened is told now, in one line
+    with open_ports(settings) as ports:  # what cannot be opened is told now, in one line
+        _require_access(settings, ports.database)
         app = create(settings)
     _allow_many_files()
     config = uvicorn.Config(
         app,
         log_config=None,
+        access_log=False,  # which would write down what was sent, with its query; see `service.api.requests`
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         log_level=settings.log_level,
         limit_concurrency=settings.max_connections,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        http=guarded(  # type: ignore[arg-type]
+            head_seconds=settings.head_seconds,
+            reader_seconds=settings.reader_seconds,
+            access_log=settings.access_log,
+        ),
+        ws="none",
     )
     server = _Server(config, app, announce)
     if of_parent:
         _at_end_of_input(functools.partial(server.handle_exit, signal.SIGTERM, None))
-    with listener, contextlib.ExitStack() as kept:
+    with listener, _traces(settings, "api"), contextlib.ExitStack() as kept:
         if with_worker:
             kept.enter_context(_kept("worker", ["worker"], settings))
         for _ in range(0 if of_parent else settings.processes - 1):
@@ -126,7 +159,8 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
     Raises:
         StartError: there is nothing to train with.
     """
-    _require_trainer()
+    keep_private()
+    _require_trainer(settings)
     with open_database(settings) as database:
         schema.initialise(database)
         _import_datasets(settings)
@@ -138,18 +172,73 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
             settings=settings,
         )
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: worker.drain())
+            signal.signal(number, lambda *_: threading.Thread(target=worker.drain).start())  # it takes locks
         if until_stdin_closes:
             _at_end_of_input(worker.drain)
-        worker.run()
+        shown = contextlib.nullcontext() if until_stdin_closes else _shown_metrics(settings)
+        with _traces(settings, "worker"), shown:
+            worker.run()
+
+
+@contextlib.contextmanager
+def _traces(settings: Settings, part: str) -> Iterator[None]:
+    with contextlib.ExitStack() as kept:
+        try:
+            kept.enter_context(traces.started(settings.otel, part))
+        except NotInstalled as error:
+            raise StartError(str(error)) from None
+        yield
+
+
+@contextlib.contextmanager
+def _shown_metrics(settings: Settings) -> Iterator[None]:
+    """A worker's own metrics on a port of their own, where one is set."""
+    if not settings.metrics_port:
+        yield
+        return
+    host, port = settings.metrics_host, settings.metrics_port
+    try:
+        server, thread = start_http_server(port, host, metrics.REGISTRY)
+    except OSError as error:
+        raise StartError(f"cannot show metrics on {host} port {port}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _engine(settings: Settings) -> Engine:
-    return LocalEngine(data_dir=settings.datasets_dir, stall_seconds=settings.stall_seconds)
+    where: dict[str, Any] = {"data_dir": settings.datasets_dir, "stall_seconds": settings.stall_seconds}
+    if settings.engine == "local":
+        limits = Limits(memory_bytes=settings.trainer_memory_bytes, cpu_seconds=settings.training_cpu_seconds)
+        return LocalEngine(**where, limits=limits, provide=functools.partial(_provide, settings))
+    demand = Demand(
+        cpus=settings.ray_cpus,
+        gpus=settings.ray_gpus,
+        resources=settings.ray_resources,
+        autoscales=settings.ray_autoscales,
+    )
+    return RayEngine(**where, demand=demand)
 
 
-def _require_trainer() -> None:
-    if not LocalEngine.installed():
+def _require_access(settings: Settings, database: Database) -> None:
+    if settings.insecure or is_loopback(settings.host):
+        return
+    with database.read() as session:
+        if not keys.any_exist(session):
+            raise StartError(
+                f"whoever reaches {settings.host} could do everything: make an API key first, by epochd keys create "
+                "--name NAME --scope admin, or listen all the same by --insecure or EPOCHD_INSECURE=true"
+            )
+
+
+def _require_trainer(settings: Settings) -> None:
+    if settings.engine == "ray":
+        if not RayEngine.installed():
+            raise StartError("Ray is not installed, so EPOCHD_ENGINE=ray cannot be: pip install 'epochd[ray]'")
+    elif not LocalEngine.installed():
         raise StartError(
             "TensorFlow is not installed, so nothing can be trained here: pip install 'epochd[train]', "
             "or run the API alone with --no-worker"
@@ -159,9 +248,17 @@ def _require_trainer() -> None:
 def _import_datasets(settings: Settings) -> None:
     """Take the datasets that the operator has as files. What is not given so is fetched when it is first needed."""
     for name in DATASETS:
-        path = getattr(settings, f"{name}_path")
-        if path is not None:
-            datasets.load(name, settings.datasets_dir, path=path)
+        if getattr(settings, f"{name}_path") is not None:
+            _provide(settings, name)
+
+
+def _provide(settings: Settings, name: str) -> None:
+    """Have a dataset in the data folder, verified.
+
+    Raises:
+        DatasetUnavailable: no source had it.
+    """
+    datasets.load(name, settings.datasets_dir, path=getattr(settings, f"{name}_path"))
 
 
 def _require_datasets(settings: Settings) -> None:
@@ -227,6 +324,17 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def keep_private() -> None:
+    """What this process and those it starts write is for their user alone; and no core of them, which would hold all
+    that they know, is left anywhere.
+    """
+    os.umask(PRIVATE)
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def _allow_many_files() -> None:
     """Each connection is a file, and many systems allow 1,024 until a process asks for more."""
     with contextlib.suppress(ImportError):  # Windows has no such limit
@@ -268,6 +376,7 @@ def _keep(name: str, arguments: list[str], settings: Settings, fds: Sequence[int
         if stopping.is_set():
             _stop(process, settings.drain_seconds)
             return
+        metrics.forget_process(process.pid)
         log.error("the %s ended with exit code %s; starting another", name, process.returncode)
         wait = RESTART_SECONDS if time.monotonic() - begun > STEADY_SECONDS else min(2 * wait, STEADY_SECONDS)
         stopping.wait(wait)

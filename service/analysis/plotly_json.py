@@ -221,7 +221,7 @@ def _axis(axis: Axis, **more: object) -> Json:
     if axis.low is not None and axis.high is not None:
         made["range"] = [math.log10(axis.low), math.log10(axis.high)] if axis.log else [axis.low, axis.high]
     if axis.log:
-        made["type"] = "log"
+        made |= {"type": "log", "minorloglabels": "complete"}  # 0.2, not a 2 between 0.1 and 1
     if axis.ticks:
         made |= {"tickvals": [at for at, _ in axis.ticks], "ticktext": [_lines(text) for _, text in axis.ticks]}
     return made

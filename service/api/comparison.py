@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.analysis.comparison import columns, compare, to_rows
 from service.api.deps import PortsOf, prefers_csv, refuse_repeats
 from service.api.problems import responses
+from service.api.security import needs
 from service.api.sweeps import SweepId
+from service.domain.access import Scope
 from service.domain.comparison import Comparison, Run
 from service.domain.experiment import Experiment
 from service.domain.sweep import SweepSpec
@@ -38,7 +40,7 @@ class ComparisonQuery(BaseModel):
     summary="Compare the arms of a sweep",
     response_model=Comparison,
     responses=responses(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-    dependencies=[Depends(refuse_repeats)],
+    dependencies=[needs(Scope.READ), Depends(refuse_repeats)],
 )
 def comparison(
     ports: PortsOf, request: Request, sweep_id: SweepId, query: Annotated[ComparisonQuery, Query()]

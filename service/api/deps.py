@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 
+from service.api.news import News
 from service.api.turns import Turns
 from service.errors import ExperimentNotFound
 from service.serving.predictor import Predictor
@@ -16,7 +17,7 @@ from service.settings import Settings
 from service.store.blobs import Blobs
 from service.store.session import Database
 
-__all__ = ["ExperimentId", "Ports", "PortsOf", "ports_of", "prefers_csv", "refuse_repeats"]
+__all__ = ["ExperimentId", "Ports", "PortsOf", "TraceContext", "ports_of", "prefers_csv", "refuse_repeats"]
 
 
 FILTERS = frozenset({"status", "activation", "depth", "dataset", "tag"})
@@ -37,6 +38,8 @@ class Ports:
     predictor: Predictor
     turns: Turns
     """Where predictions run that take long."""
+    news: News
+    """What wakes event streams."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server begins to stop: open event streams end then."""
 
@@ -76,10 +79,18 @@ async def refuse_repeats(request: Request) -> None:
             raise RequestValidationError([fault])
 
 
+async def _trace_context(request: Request) -> str | None:
+    """Declared by no parameter: `traceparent` is for whoever traces, on every route."""
+    found: str | None = request.scope.get("state", {}).get("trace_context")
+    return found
+
+
 async def _ports(request: Request) -> Ports:
     """Asynchronous, because the framework runs what is not in another thread."""
     return ports_of(request)
 
 
+TraceContext = Annotated[str | None, Depends(_trace_context)]
+"""The `traceparent` of the request, to be stored with what it queues."""
 PortsOf = Annotated[Ports, Depends(_ports)]
 ExperimentId = Annotated[str, Depends(_experiment_id)]

@@ -14,6 +14,8 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.deps import refuse_repeats
+from service.api.security import Needs, needs, needs_of
+from service.domain import access
 
 __all__ = ["DirectRoute", "DirectRoutes", "add_direct", "read_query"]
 
@@ -23,7 +25,7 @@ Query = TypeVar("Query", bound=BaseModel)
 class DirectRoute(APIRoute):
     """Calls the endpoint with the request alone. What the framework does for every request, to resolve dependencies
     and to check what comes back, takes several times as long as a prediction. Declared dependencies are documented,
-    and not run.
+    and not run, except for what the route needs.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -42,13 +44,15 @@ def add_direct(
     answers: dict[int | str, dict[str, Any]],
     body: dict[str, Any],
 ) -> None:
-    """Add a POST route that takes the request as it is. What `declares` say they take, and `body`, are documented."""
+    """Add a POST route that takes the request as it is, of whoever may predict. What `declares` say they take, and
+    `body`, are documented.
+    """
     router.add_api_route(
         path,
         endpoint,
         methods=["POST"],
         summary=summary,
-        dependencies=[Depends(one) for one in declares],
+        dependencies=[needs(access.Scope.PREDICT), *(Depends(one) for one in declares)],
         responses=answers,
         openapi_extra={"requestBody": body},
         response_class=Response,
@@ -64,7 +68,7 @@ class DirectRoutes:
         self._app = app
         self._handled = ExceptionMiddleware(self._serve, handlers)
         self._routes = [
-            Route(route.path, route.endpoint, methods=["POST"])
+            (Route(route.path, route.endpoint, methods=["POST"]), _needs(route))
             for router in routers
             for route in router.routes
             if isinstance(route, DirectRoute)
@@ -73,16 +77,24 @@ class DirectRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request, or pass it on."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            for route in self._routes:
+            for route, needed in self._routes:
                 match, found = route.matches(scope)
                 if match is Match.FULL:
-                    scope.update(found, route=route)
+                    scope.update(found, route=route, needs=needed)
                     await self._handled(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["needs"].require(scope)
         await scope["route"].app(scope, receive, send)
+
+
+def _needs(route: APIRoute) -> Needs:
+    found = needs_of(route)
+    if found is None:
+        raise TypeError(f"{route.path} does not say by `needs` who may ask it")
+    return found
 
 
 async def read_query(request: Request, kind: type[Query], usual: Query) -> Query:

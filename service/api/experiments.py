@@ -10,13 +10,17 @@ import orjson
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.deps import ExperimentId, PortsOf, prefers_csv, refuse_repeats
+from service.api.deps import ExperimentId, PortsOf, TraceContext, prefers_csv, refuse_repeats
 from service.api.problems import responses
+from service.api.quotas import admit
+from service.api.security import ActorOf, needs
+from service.domain.access import Scope
+from service.domain.cost import require_affordable
 from service.domain.experiment import Activation, Dataset, Experiment, Metrics, Spec, Status, Tag
 from service.errors import SpecTooLarge
 from service.serving.predictor import own_name
-from service.store import experiments, idempotency
-from service.store.experiments import Filter
+from service.store import experiments, idempotency, listing, trail
+from service.store.listing import Filter
 
 __all__ = ["router"]
 
@@ -105,9 +109,12 @@ class MetricsQuery(BaseModel):
     summary="Queue an experiment",
     responses=responses(409, 413, 415, 429),
     response_description="It is queued; its `Location` tells how it goes.",
+    dependencies=[needs(Scope.WRITE)],
 )
 def create(
     ports: PortsOf,
+    actor: ActorOf,
+    trace_context: TraceContext,
     response: Response,
     spec: Annotated[Spec, Body(openapi_examples=cast("Any", SPEC_EXAMPLES))],
     idempotency_key: IdempotencyKey = None,
@@ -124,19 +131,31 @@ def create(
             "are trained here: take fewer units or a smaller depth",
             "/units",
         )
+    require_affordable(spec, most=ports.settings.max_training_cost)
     most = ports.settings.max_queued
     with ports.database.write() as session:
+
+        def act() -> dict[str, Any]:
+            admit(session, actor.key_id, ports.settings, count=1, cost=spec.training_cost)
+            made = experiments.create(
+                session, spec, created_by=actor.key_id, trace_context=trace_context, max_queued=most
+            )
+            trail.record(session, actor, "experiment.create", made.id)
+            return _answer(made).model_dump(mode="json")
+
         stored = idempotency.once(
             session,
-            idempotency_key,
+            idempotency.key_of(actor, idempotency_key),
             fingerprint=_fingerprint(spec),
             keep_hours=ports.settings.idempotency_hours,
-            act=lambda: _answer(experiments.create(session, spec, max_queued=most)).model_dump(mode="json"),
+            act=act,
         )
     return _accepted(response, ExperimentAnswer.model_validate(stored))
 
 
-@router.get("", summary="List experiments", responses=responses(), dependencies=[Depends(refuse_repeats)])
+@router.get(
+    "", summary="List experiments", responses=responses(), dependencies=[needs(Scope.READ), Depends(refuse_repeats)]
+)
 def list_(ports: PortsOf, query: Annotated[ListQuery, Query()]) -> ExperimentPage:
     """List experiments, newest first unless `sort` says otherwise, `limit` at a time.
 
@@ -151,11 +170,13 @@ def list_(ports: PortsOf, query: Annotated[ListQuery, Query()]) -> ExperimentPag
         tag=list(query.tag),
     )
     with ports.database.read() as session:
-        page = experiments.page(session, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit)
+        page = listing.page(session, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit)
     return ExperimentPage(data=[_answer(one) for one in page.experiments], next_cursor=page.next_cursor)
 
 
-@router.get("/{experiment_id}", summary="Read an experiment", responses=responses(404))
+@router.get(
+    "/{experiment_id}", summary="Read an experiment", responses=responses(404), dependencies=[needs(Scope.READ)]
+)
 def read(ports: PortsOf, experiment_id: ExperimentId) -> ExperimentAnswer:
     """Its spec with all defaults, its status and progress, and what it gave."""
     with ports.database.read() as session:
@@ -167,7 +188,7 @@ def read(ports: PortsOf, experiment_id: ExperimentId) -> ExperimentAnswer:
     summary="Read an experiment's metrics",
     response_model=Metrics,
     responses=responses(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
-    dependencies=[Depends(refuse_repeats)],
+    dependencies=[needs(Scope.READ), Depends(refuse_repeats)],
 )
 def metrics(
     ports: PortsOf, request: Request, experiment_id: ExperimentId, query: Annotated[MetricsQuery, Query()]
@@ -187,13 +208,18 @@ def metrics(
     status_code=202,
     summary="Cancel an experiment",
     responses=responses(404, 409),
+    dependencies=[needs(Scope.WRITE)],
 )
-def cancel(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> ExperimentAnswer:
+def cancel(ports: PortsOf, actor: ActorOf, response: Response, experiment_id: ExperimentId) -> ExperimentAnswer:
     """A queued experiment is cancelled at once. A running one is `cancelling` until its trainer has really stopped.
     What it measured so far stays readable. Asking again is no error.
     """
     with ports.database.write() as session:
-        return _accepted(response, _answer(experiments.cancel(session, experiment_id)))
+        before = experiments.get(session, experiment_id).status
+        cancelled = experiments.cancel(session, experiment_id)
+        if before not in {Status.CANCELLING, Status.CANCELLED}:
+            trail.record(session, actor, "experiment.cancel", experiment_id)
+    return _accepted(response, _answer(cancelled))
 
 
 @router.post(
@@ -201,21 +227,41 @@ def cancel(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> E
     status_code=202,
     summary="Repeat an experiment",
     responses=responses(404, 409, 429),
+    dependencies=[needs(Scope.WRITE)],
 )
-def retry(ports: PortsOf, response: Response, experiment_id: ExperimentId) -> ExperimentAnswer:
+def retry(
+    ports: PortsOf, actor: ActorOf, trace_context: TraceContext, response: Response, experiment_id: ExperimentId
+) -> ExperimentAnswer:
     """Queue a new experiment with the same spec, in the same sweep. Its `retry_of` names this one, which has ended."""
     with ports.database.write() as session:
-        repeated = experiments.retry(session, experiment_id, max_queued=ports.settings.max_queued)
-        return _accepted(response, _answer(repeated))
+        spec = experiments.get(session, experiment_id).spec
+        require_affordable(spec, most=ports.settings.max_training_cost)
+        admit(session, actor.key_id, ports.settings, count=1, cost=spec.training_cost)
+        repeated = experiments.retry(
+            session,
+            experiment_id,
+            created_by=actor.key_id,
+            trace_context=trace_context,
+            max_queued=ports.settings.max_queued,
+        )
+        trail.record(session, actor, "experiment.retry", repeated.id, retry_of=experiment_id)
+    return _accepted(response, _answer(repeated))
 
 
-@router.delete("/{experiment_id}", status_code=204, summary="Delete an experiment", responses=responses(404, 409))
-def delete(ports: PortsOf, experiment_id: ExperimentId) -> None:
+@router.delete(
+    "/{experiment_id}",
+    status_code=204,
+    summary="Delete an experiment",
+    responses=responses(404, 409),
+    dependencies=[needs(Scope.WRITE)],
+)
+def delete(ports: PortsOf, actor: ActorOf, experiment_id: ExperimentId) -> None:
     """Delete an experiment that has ended, with its metrics and its model. One whose model has an alias is kept:
     move or delete the alias first.
     """
     with ports.database.write() as session:
         files = experiments.delete_finished(session, experiment_id)
+        trail.record(session, actor, "experiment.delete", experiment_id)
     for sha256 in files:
         ports.blobs.discard(experiment_id, sha256)
     ports.predictor.forget(own_name(experiment_id))

@@ -17,7 +17,9 @@ from service.analysis.plotly_json import plotly
 from service.api.comparison import run_of
 from service.api.deps import ExperimentId, Ports, PortsOf, refuse_repeats
 from service.api.problems import responses
+from service.api.security import needs
 from service.api.sweeps import SweepId
+from service.domain.access import Scope
 from service.domain.experiment import EpochMetrics, Experiment
 from service.domain.sweep import Sweep
 from service.errors import NotInstalled
@@ -52,7 +54,7 @@ class FigureQuery(BaseModel):
     summary="Draw an experiment",
     response_model=dict[str, Any],
     responses=responses(404, 409, 410, 501) | DRAWN,
-    dependencies=[Depends(refuse_repeats)],
+    dependencies=[needs(Scope.READ), Depends(refuse_repeats)],
 )
 def of_experiment(
     ports: PortsOf, experiment_id: ExperimentId, name: OfExperiment, query: Annotated[FigureQuery, Query()]
@@ -75,7 +77,7 @@ def of_experiment(
     summary="Draw a sweep",
     response_model=dict[str, Any],
     responses=responses(404, 501) | DRAWN,
-    dependencies=[Depends(refuse_repeats)],
+    dependencies=[needs(Scope.READ), Depends(refuse_repeats)],
 )
 def of_sweep(ports: PortsOf, sweep_id: SweepId, name: OfSweep, query: Annotated[FigureQuery, Query()]) -> Response:
     """A Plotly figure over all arms, as far as the sweep has come: means with their 95% intervals, or every seed."""

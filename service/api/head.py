@@ -33,4 +33,8 @@ class HeadAsGet:
                     await send({"type": "http.response.body", "body": b""})
                     answering.cancel()
 
-            await self._app({**scope, "method": "GET"}, receive, without_body)
+            inner = {**scope, "method": "GET"}
+            try:
+                await self._app(inner, receive, without_body)
+            finally:
+                scope["route"] = inner.get("route")  # for whoever counts requests

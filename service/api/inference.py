@@ -14,8 +14,10 @@ from service.api.deps import Ports, PortsOf, ports_of
 from service.api.direct import add_direct
 from service.api.packed import read_body
 from service.api.problems import responses
+from service.api.security import needs
 from service.api.servables import LARGE_BODY, MANY, ModelName, Version, servable
 from service.datasets import LABELS
+from service.domain.access import Scope
 from service.domain.experiment import PIXELS
 from service.serving import tensors
 from service.serving.predictor import Servable
@@ -242,47 +244,75 @@ add_direct(
 )
 
 
-@router.get("", summary="Describe the server", responses=responses())
+@router.get("", summary="Describe the server", responses=responses(), dependencies=[needs(Scope.PREDICT, Scope.READ)])
 async def server_metadata() -> ServerMetadata:
     """Its name, version, and the protocol's extensions that it speaks."""
     return ServerMetadata(version=version("epochd"), extensions=EXTENSIONS)
 
 
-@router.get("/health/live", summary="Is the server alive?", responses=responses())
+@router.get(
+    "/health/live",
+    summary="Is the server alive?",
+    responses=responses(),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 async def server_live() -> ServerLive:
     """Always 200 while the process can answer at all."""
     return ServerLive()
 
 
-@router.get("/health/ready", summary="Can the server serve?", responses=responses())
+@router.get(
+    "/health/ready",
+    summary="Can the server serve?",
+    responses=responses(),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 def server_ready(ports: PortsOf) -> ServerReady:
     """200 when the database can be reached and has the schema of this version, 503 otherwise."""
     schema.require_current(ports.database)
     return ServerReady()
 
 
-@router.post("/repository/index", summary="List models by the protocol", responses=responses())
+@router.post(
+    "/repository/index",
+    summary="List models by the protocol",
+    responses=responses(),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 def index(ports: PortsOf) -> list[IndexEntry]:
     """Every alias. Each succeeded experiment's id is a model, too, and is not listed."""
     with ports.database.read() as session:
         return [IndexEntry(name=alias.name, version=alias.experiment_id) for alias in models.aliases(session)]
 
 
-@router.get("/models/{model}", summary="Describe a model", responses=responses(404, 409, 410))
+@router.get(
+    "/models/{model}",
+    summary="Describe a model",
+    responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 async def metadata(ports: PortsOf, model: ModelName) -> ModelMetadata:
     """Its version, and the tensors that it takes and gives."""
     return _metadata(model, await servable(ports, model))
 
 
 @router.get(
-    "/models/{model}/versions/{version}", summary="Describe a version of a model", responses=responses(404, 409, 410)
+    "/models/{model}/versions/{version}",
+    summary="Describe a version of a model",
+    responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
 )
 async def version_metadata(ports: PortsOf, model: ModelName, version: Version) -> ModelMetadata:
     """The same, or 404 once the name means another experiment."""
     return _metadata(model, await servable(ports, model, version))
 
 
-@router.get("/models/{model}/ready", summary="Can a model answer?", responses=responses(404, 409, 410))
+@router.get(
+    "/models/{model}/ready",
+    summary="Can a model answer?",
+    responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 async def ready(ports: PortsOf, model: ModelName) -> ModelReady:
     """200 when the model has been loaded."""
     await servable(ports, model)
@@ -293,6 +323,7 @@ async def ready(ports: PortsOf, model: ModelName) -> ModelReady:
     "/models/{model}/versions/{version}/ready",
     summary="Can a version of a model answer?",
     responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
 )
 async def version_ready(ports: PortsOf, model: ModelName, version: Version) -> ModelReady:
     """The same, or 404 once the name means another experiment."""

@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 
 from service.api.deps import ExperimentId, PortsOf, refuse_repeats
 from service.api.problems import responses
+from service.api.security import ActorOf, needs
 from service.api.servables import ALIAS
+from service.domain.access import Scope
 from service.errors import ModelNotFound
-from service.store import experiments, models
+from service.store import experiments, models, trail
 from service.store.models import Alias
 
 __all__ = ["router"]
@@ -62,7 +64,7 @@ class AliasList(BaseModel):
         304: {"description": "You have it: `If-None-Match` names its SHA-256."},
     },
     response_class=Response,
-    dependencies=[Depends(refuse_repeats)],
+    dependencies=[needs(Scope.READ), Depends(refuse_repeats)],
 )
 def download(
     ports: PortsOf,
@@ -96,7 +98,7 @@ def download(
     )
 
 
-@router.get("/models", summary="List aliases", responses=responses())
+@router.get("/models", summary="List aliases", responses=responses(), dependencies=[needs(Scope.READ)])
 def list_(ports: PortsOf) -> AliasList:
     """Every name a model has: `best`, the one of highest test accuracy on MNIST, `best-fashion_mnist`, and yours.
     Empty until an experiment has succeeded.
@@ -105,7 +107,7 @@ def list_(ports: PortsOf) -> AliasList:
         return AliasList(data=[_answer(alias) for alias in models.aliases(session)])
 
 
-@router.get("/models/{alias}", summary="Read an alias", responses=responses(404))
+@router.get("/models/{alias}", summary="Read an alias", responses=responses(404), dependencies=[needs(Scope.READ)])
 def read(ports: PortsOf, alias: AliasName) -> AliasAnswer:
     """Which model the name means now."""
     with ports.database.read() as session:
@@ -116,22 +118,31 @@ def read(ports: PortsOf, alias: AliasName) -> AliasAnswer:
     "/models/{alias}",
     summary="Set an alias",
     responses=responses(404, 409, 413, 415) | {201: {"description": "The alias is new.", "model": AliasAnswer}},
+    dependencies=[needs(Scope.WRITE)],
 )
-def put(ports: PortsOf, response: Response, alias: AliasName, target: AliasTarget) -> AliasAnswer:
+def put(ports: PortsOf, actor: ActorOf, response: Response, alias: AliasName, target: AliasTarget) -> AliasAnswer:
     """Name a succeeded experiment's model, or move the name to it in one step: no prediction falls in between."""
     with ports.database.write() as session:
         set_, created = models.set_alias(session, alias, str(target.experiment_id))
+        trail.record(session, actor, "alias.set", alias, experiment_id=set_.experiment_id)
     ports.predictor.forget(alias)
     if created:
         response.status_code = 201
     return _answer(set_)
 
 
-@router.delete("/models/{alias}", status_code=204, summary="Delete an alias", responses=responses(404, 409))
-def delete(ports: PortsOf, alias: AliasName) -> None:
+@router.delete(
+    "/models/{alias}",
+    status_code=204,
+    summary="Delete an alias",
+    responses=responses(404, 409),
+    dependencies=[needs(Scope.WRITE)],
+)
+def delete(ports: PortsOf, actor: ActorOf, alias: AliasName) -> None:
     """Forget the name; the model stays."""
     with ports.database.write() as session:
         models.delete_alias(session, alias)
+        trail.record(session, actor, "alias.delete", alias)
     ports.predictor.forget(alias)
 
 

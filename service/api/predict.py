@@ -13,8 +13,10 @@ from starlette.exceptions import HTTPException
 from service.api.deps import Ports, ports_of
 from service.api.direct import DirectRoute, read_query
 from service.api.problems import responses
+from service.api.security import needs
 from service.api.servables import ALIAS, LARGE_BODY, MANY, servable
 from service.datasets import LABELS
+from service.domain.access import Scope
 from service.errors import InvalidImage, InvalidInput, TooLarge, UnsupportedMediaType
 from service.serving import images
 from service.serving.decoding import is_small
@@ -139,7 +141,7 @@ def _declare(query: Annotated[PredictQuery, Query()]) -> None:
     responses=responses(404, 409, 410, 413, 415) | {200: {"model": PredictionAnswer | ComparedAnswer}},
     openapi_extra={"requestBody": BODY},
     response_class=Response,
-    dependencies=[Depends(_declare)],
+    dependencies=[needs(Scope.PREDICT), Depends(_declare)],
 )
 async def predict(request: Request) -> Response:
     """Answer from a saved model: the best one, an alias (`model`), or an experiment's (`experiment_id`); or from

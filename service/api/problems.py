@@ -15,21 +15,28 @@ from starlette.routing import Match, Mount
 
 from service import errors
 
-__all__ = ["Problem", "install", "responses"]
+__all__ = ["Problem", "answer", "install", "refusals", "responses"]
 
 log = logging.getLogger("epochd.api")
 
 MEDIA_TYPE = "application/problem+json"
 # When to try again, by what was answered.
 RETRY_AFTER_SECONDS = {HTTPStatus.SERVICE_UNAVAILABLE: "5", HTTPStatus.TOO_MANY_REQUESTS: "10"}
+CHALLENGE = "Bearer"
+"""How to say who one is (RFC 6750)."""
 
 # The nearest class on an error's line of descent decides.
 STATUS: dict[type[errors.EpochdError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotAuthenticated: HTTPStatus.UNAUTHORIZED,
+    errors.NotPermitted: HTTPStatus.FORBIDDEN,
+    errors.SeveralHosts: HTTPStatus.BAD_REQUEST,
+    errors.UnknownHost: HTTPStatus.MISDIRECTED_REQUEST,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.LimitReached: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -53,6 +60,8 @@ NAMES = {404: "not-found", 405: "method-not-allowed", 408: "too-slow", 413: "too
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 DESCRIPTIONS = {
+    401: "An API key is asked for: `Authorization: Bearer KEY`.",
+    403: "The API key does not allow this, or a page from elsewhere asks.",
     404: "There is no such thing.",
     409: "The request does not fit the present state.",
     410: "The model's file is gone.",
@@ -60,7 +69,7 @@ DESCRIPTIONS = {
     415: "The body's media type is not read here.",
     416: "`Range` lies outside the file.",
     422: "The request cannot be meant: `errors` says where and why.",
-    429: "Too many experiments wait; try again after `Retry-After`.",
+    429: "Too many experiments wait, or a limit is reached; try again after `Retry-After`.",
     501: "This service has not installed what that needs.",
     503: "Something the service needs is away, or it has too much to do; try again after `Retry-After`.",
 }
@@ -87,13 +96,16 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong, and what would be right.")
     instance: str = Field(description="The path that was asked.")
     error: str = Field(description="The same as `detail`, for Open Inference Protocol clients.")
+    request_id: str | None = Field(
+        default=None, description="Names the request in the service's log, as the answer's `X-Request-ID` does."
+    )
     errors: list[Fault] | None = Field(default=None, description="Each fault, or the first 20 of many; on 422 only.")
 
 
 def install(app: FastAPI) -> None:
     """Make every error of this app a problem."""
     for kind in (errors.EpochdError, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _handle)
+        app.add_exception_handler(kind, answer)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -103,11 +115,17 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": DESCRIPTIONS[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in sorted({*statuses, 422, 503})
+        for status in sorted({*statuses, 422, 429, 503})
     }
 
 
-def _handle(request: Request, error: Exception) -> Response:
+def refusals() -> dict[str, Any]:
+    """What every route that asks for a scope may answer with besides."""
+    return {str(status): answer for status, answer in responses(401, 403).items() if status in {401, 403}}
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """The problem that an error is."""
     match error:
         case errors.InvalidInput():
             location = LOCATION.get(type(error), "body")
@@ -116,6 +134,11 @@ def _handle(request: Request, error: Exception) -> Response:
         case errors.BlobCorrupt() | errors.BlobMissing():
             log.error("%s", error)
             return _answer(request, _status(error), _name(error), "the model's file is gone or damaged: retrain it")
+        case errors.NotAuthenticated() if (limited := request.app.state.failed_keys.count(request, error)) is not None:
+            return answer(request, limited)
+        case errors.LimitReached():
+            wait = {"Retry-After": str(error.retry_after)}
+            return _answer(request, _status(error), _name(error), str(error), headers=wait)
         case errors.EpochdError():
             if error.__cause__ is not None:
                 log.warning("%s: %s", error, error.__cause__)
@@ -217,11 +240,14 @@ def _answer(
         detail=detail,
         instance=request.scope["raw_path"].decode("ascii"),
         error=detail,
+        request_id=request.scope.get("state", {}).get("request_id"),
         errors=faults,
     )
     headers = headers or {}
     if status in RETRY_AFTER_SECONDS:
-        headers["Retry-After"] = RETRY_AFTER_SECONDS[status]
+        headers.setdefault("Retry-After", RETRY_AFTER_SECONDS[status])
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = CHALLENGE
     return JSONResponse(
         problem.model_dump(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
     )

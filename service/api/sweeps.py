@@ -9,14 +9,18 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.deps import PortsOf, refuse_repeats
+from service.api.deps import PortsOf, TraceContext, refuse_repeats
 from service.api.experiments import POLL_AFTER_SECONDS, IdempotencyKey
 from service.api.problems import responses
+from service.api.quotas import admit
+from service.api.security import ActorOf, needs
+from service.domain.access import Scope
+from service.domain.cost import require_affordable_sweep, sweep_cost
 from service.domain.sweep import Arm, Sweep, SweepSpec
 from service.errors import SweepNotFound
 from service.serving.predictor import own_name
 from service.settings import Settings
-from service.store import idempotency, sweeps
+from service.store import idempotency, sweeps, trail
 
 __all__ = ["SweepId", "router"]
 
@@ -80,6 +84,7 @@ class SweepPlan(BaseModel):
     arms: list[Arm] = Field(description="What would be compared, in the order of the queue.")
     seeds: int = Field(description="Experiments in each arm.")
     parameters: int = Field(description="Trainable parameters of the largest network.")
+    training_cost: int = Field(description="What all of it would cost, in parameter-steps.")
 
 
 class CreateQuery(BaseModel):
@@ -109,10 +114,12 @@ class SweepQuery(BaseModel):
     responses=responses(409, 413, 415, 429)
     | {200: {"description": "Of a dry run: what would be queued.", "model": SweepPlan}},
     response_description="All of it is queued; its `Location` tells how it goes.",
-    dependencies=[Depends(refuse_repeats)],
+    dependencies=[needs(Scope.WRITE), Depends(refuse_repeats)],
 )
 def create(
     ports: PortsOf,
+    actor: ActorOf,
+    trace_context: TraceContext,
     response: Response,
     query: Annotated[CreateQuery, Query()],
     spec: Annotated[SweepSpec, Body(openapi_examples=cast("Any", EXAMPLES))],
@@ -129,17 +136,24 @@ def create(
         return JSONResponse(_plan(spec).model_dump(mode="json"))
     most = ports.settings.max_queued
     with ports.database.write() as session:
+
+        def act() -> dict[str, Any]:
+            admit(session, actor.key_id, ports.settings, count=spec.size, cost=sweep_cost(spec))
+            made = sweeps.create(session, spec, created_by=actor.key_id, trace_context=trace_context, max_queued=most)
+            trail.record(session, actor, "sweep.create", made.id, experiments=spec.size)
+            return _answer(made).model_dump(mode="json")
+
         stored = idempotency.once(
             session,
-            idempotency_key,
+            idempotency.key_of(actor, idempotency_key),
             fingerprint=_fingerprint(spec),
             keep_hours=ports.settings.idempotency_hours,
-            act=lambda: _answer(sweeps.create(session, spec, max_queued=most)).model_dump(mode="json"),
+            act=act,
         )
     return _accepted(response, SweepAnswer.model_validate(stored))
 
 
-@router.get("", summary="List sweeps", responses=responses(), dependencies=[Depends(refuse_repeats)])
+@router.get("", summary="List sweeps", responses=responses(), dependencies=[needs(Scope.READ), Depends(refuse_repeats)])
 def list_(ports: PortsOf, query: Annotated[SweepQuery, Query()]) -> SweepList:
     """List sweeps, newest first, `limit` at a time.
 
@@ -150,7 +164,7 @@ def list_(ports: PortsOf, query: Annotated[SweepQuery, Query()]) -> SweepList:
     return SweepList(data=[_answer(one) for one in page.sweeps], next_cursor=page.next_cursor)
 
 
-@router.get("/{sweep_id}", summary="Read a sweep", responses=responses(404))
+@router.get("/{sweep_id}", summary="Read a sweep", responses=responses(404), dependencies=[needs(Scope.READ)])
 def read(ports: PortsOf, sweep_id: SweepId) -> SweepAnswer:
     """What was asked for, and how many of its experiments are queued, running or done.
 
@@ -160,22 +174,37 @@ def read(ports: PortsOf, sweep_id: SweepId) -> SweepAnswer:
         return _answer(sweeps.get(session, sweep_id))
 
 
-@router.post("/{sweep_id}/cancel", status_code=202, summary="Cancel a sweep", responses=responses(404, 409))
-def cancel(ports: PortsOf, response: Response, sweep_id: SweepId) -> SweepAnswer:
+@router.post(
+    "/{sweep_id}/cancel",
+    status_code=202,
+    summary="Cancel a sweep",
+    responses=responses(404, 409),
+    dependencies=[needs(Scope.WRITE)],
+)
+def cancel(ports: PortsOf, actor: ActorOf, response: Response, sweep_id: SweepId) -> SweepAnswer:
     """Its queued experiments are cancelled at once. Its running ones are `cancelling` until their trainers have really
     stopped. What they measured so far stays readable. Asking again is no error.
     """
     with ports.database.write() as session:
-        return _accepted(response, _answer(sweeps.cancel(session, sweep_id)))
+        cancelled = sweeps.cancel(session, sweep_id)
+        trail.record(session, actor, "sweep.cancel", sweep_id)
+    return _accepted(response, _answer(cancelled))
 
 
-@router.delete("/{sweep_id}", status_code=204, summary="Delete a sweep", responses=responses(404, 409))
-def delete(ports: PortsOf, sweep_id: SweepId) -> None:
+@router.delete(
+    "/{sweep_id}",
+    status_code=204,
+    summary="Delete a sweep",
+    responses=responses(404, 409),
+    dependencies=[needs(Scope.WRITE)],
+)
+def delete(ports: PortsOf, actor: ActorOf, sweep_id: SweepId) -> None:
     """Delete a sweep whose experiments have all ended, with them, their metrics and their models. One with a model
     that has an alias is kept: move or delete the alias first.
     """
     with ports.database.write() as session:
         files = sweeps.delete_finished(session, sweep_id)
+        trail.record(session, actor, "sweep.delete", sweep_id)
     for experiment_id, sha256 in files:
         ports.blobs.discard(experiment_id, sha256)
         ports.predictor.forget(own_name(experiment_id))
@@ -185,10 +214,17 @@ def _require_within(spec: SweepSpec, settings: Settings) -> None:
     # A sweep that is larger than the queue would be told to try again later, for ever.
     most = min(settings.max_sweep, settings.max_queued)
     spec.require_within(experiments=most, parameters=settings.max_parameters)
+    require_affordable_sweep(spec, most=settings.max_sweep_cost, most_each=settings.max_training_cost)
 
 
 def _plan(spec: SweepSpec) -> SweepPlan:
-    return SweepPlan(experiments=spec.size, arms=spec.arms(), seeds=spec.repeats, parameters=spec.largest().parameters)
+    return SweepPlan(
+        experiments=spec.size,
+        arms=spec.arms(),
+        seeds=spec.repeats,
+        parameters=spec.largest().parameters,
+        training_cost=sweep_cost(spec),
+    )
 
 
 def _answer(sweep: Sweep) -> SweepAnswer:

@@ -7,13 +7,16 @@ import numpy.typing as npt
 import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 
 from service.api.deps import Ports, PortsOf, ports_of
 from service.api.direct import add_direct, read_query
 from service.api.packed import read_body
 from service.api.problems import responses
+from service.api.security import needs
 from service.api.servables import LARGE_BODY, MANY, ModelName, Version, servable
+from service.domain.access import Scope
 from service.domain.experiment import PIXELS
 from service.errors import InvalidImage, InvalidInput, TooLarge
 from service.serving import images
@@ -24,6 +27,15 @@ from service.serving.tensors import CLASSES, INPUT, PROBABILITIES
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["tensorflow serving"])
+
+
+class _Name(StringConvertor):
+    """A part of a path: `best:predict` is a model and what to do with it, not a model's name."""
+
+    regex = "(?:(?!:predict(?:/|$))[^/])+"
+
+
+register_url_convertor("name", _Name())
 
 SIGNATURE = "serving_default"
 
@@ -164,19 +176,34 @@ add_direct(
 )
 
 
-@router.get("/models/{model}", summary="Tell a model's state", responses=responses(404, 409, 410))
+@router.get(
+    "/models/{model:name}",
+    summary="Tell a model's state",
+    responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 async def status(ports: PortsOf, model: ModelName) -> ModelStatus:
     """`AVAILABLE` when the model has been loaded."""
     return _status(await servable(ports, model))
 
 
-@router.get("/models/{model}/versions/{version}", summary="Tell a version's state", responses=responses(404, 409, 410))
+@router.get(
+    "/models/{model:name}/versions/{version:name}",
+    summary="Tell a version's state",
+    responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 async def version_status(ports: PortsOf, model: ModelName, version: Version) -> ModelStatus:
     """The same, or 404 once the name means another experiment."""
     return _status(await servable(ports, model, version))
 
 
-@router.get("/models/{model}/metadata", summary="Give a model's signature", responses=responses(404, 409, 410))
+@router.get(
+    "/models/{model}/metadata",
+    summary="Give a model's signature",
+    responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
+)
 async def metadata(ports: PortsOf, model: ModelName) -> SignatureMetadata:
     """The tensors that it takes and gives, as signature `serving_default`."""
     return _metadata(model, await servable(ports, model))
@@ -186,6 +213,7 @@ async def metadata(ports: PortsOf, model: ModelName) -> SignatureMetadata:
     "/models/{model}/versions/{version}/metadata",
     summary="Give a version's signature",
     responses=responses(404, 409, 410),
+    dependencies=[needs(Scope.PREDICT, Scope.READ)],
 )
 async def version_metadata(ports: PortsOf, model: ModelName, version: Version) -> SignatureMetadata:
     """The same, or 404 once the name means another experiment."""

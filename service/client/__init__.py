@@ -1,10 +1,12 @@
 """A typed client of the HTTP API, for people and programs.
 
-from service.client import Client
+::
 
-with Client("http://127.0.0.1:8000") as api:
-experiment = api.train("relu", 3).wait(progress=True)
-print(experiment.result.test_accuracy)
+    from service.client import Client
+
+    with Client("http://127.0.0.1:8000") as api:
+        experiment = api.train("relu", 3).wait(progress=True)
+        print(experiment.result.test_accuracy)
 """
 
 from service.client.carriers import Async, Sync

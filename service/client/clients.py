@@ -1,6 +1,6 @@
 """The two clients, and all that can be done with either."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -8,14 +8,17 @@ from typing import Any, Self, Unpack
 import httpx
 
 from service.client import pictures
+from service.client.addresses import TIMEOUT_SECONDS, options
 from service.client.carriers import Async, Bound, Carrier, Sync, iteration, operation
-from service.client.core import PAGE, TIMEOUT_SECONDS, Core, Format, options
+from service.client.core import PAGE, Core, Format
+from service.client.errors import ApiError
 from service.client.flow import Emit, Flow, Retries, Stream, through
 from service.client.handles import ExperimentHandle, SweepHandle
 from service.client.pictures import ArrayLike, Picture
 from service.client.values import Alias, Filters, Page, Plan, Prediction, Seen, SpecOptions, SweepOptions
 from service.domain.experiment import Activation, Experiment, Metrics, Spec
 from service.domain.sweep import Sweep, SweepSpec
+from service.domain.worker import Worker
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -37,9 +40,15 @@ class _Operations(Bound[Carrier]):
         `http://127.0.0.1:8000`; without `api_key` the key is `EPOCHD_API_KEY`, if that is set.
 
         Raises:
-            ApiError: the URL is none.
+            ApiError: the URL is none, the key cannot be sent, or what the environment says of proxies and
+                certificates cannot be used.
         """
-        self._carrier = self._connected(options(url, api_key, timeout_seconds))
+        made = options(url, api_key, timeout_seconds)
+        try:
+            self._carrier = self._connected(made)
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+            named = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
+            raise ApiError(f"{named} in the environment cannot be used: {error}") from error
         self._core = Core(self._carrier.http, retries or Retries())
 
     @staticmethod
@@ -101,12 +110,14 @@ class _Operations(Bound[Carrier]):
 
     @operation
     def metrics(self, experiment_id: str, *, after_epoch: int = 0) -> Flow[Metrics]:
-        """What was measured of an experiment after an epoch."""
+        """What was measured of an experiment after an epoch. Wherever an experiment or a sweep is named by its id, the
+        beginning of it will do, as for `get_experiment`.
+        """
         return self._core.metrics(experiment_id, after_epoch)
 
     @operation
     def download(self, experiment_id: str, path: Path | str, kind: Format = "keras") -> Flow[None]:
-        """Write an experiment's model to a file, which appears when it is whole.
+        """Write an experiment's model to a file, which appears when it is whole. Links are followed.
 
         Raises:
             OSError: the file cannot be written.
@@ -159,13 +170,14 @@ class _Operations(Bound[Carrier]):
         Raises:
             OSError: the picture's file cannot be read.
             TypeError: it is no picture.
+            InvalidImage: it is one that cannot be read.
         """
         answers = yield from self._core.predict(pictures.body(picture), [model], explain=explain)
         return answers[model][0]
 
     @operation
     def predict_many(
-        self, many: Sequence[Picture] | ArrayLike, *, model: str = "best", explain: bool = False
+        self, many: Iterable[Picture] | ArrayLike, *, model: str = "best", explain: bool = False
     ) -> Flow[list[Prediction]]:
         """The same for many pictures at once, which may be one array of n x 28 x 28 numbers."""
         answers = yield from self._core.predict(pictures.bodies(many), [model], explain=explain)
@@ -173,11 +185,21 @@ class _Operations(Bound[Carrier]):
 
     @operation
     def predict_each(
-        self, picture: Picture, models: Sequence[str], *, explain: bool = False
+        self, picture: Picture, models: Iterable[str], *, explain: bool = False
     ) -> Flow[dict[str, Prediction]]:
-        """What each of several models sees in the same picture."""
+        """What each of several models sees in the same picture, by the names that you gave."""
         answers = yield from self._core.predict(pictures.body(picture), models, explain=explain)
         return {model: predictions[0] for model, predictions in answers.items()}
+
+    @operation
+    def model_name(self, model: str) -> Flow[str]:
+        """What the service takes for a model: an alias as it is, an experiment's id as a whole."""
+        return self._core.model_name(model)
+
+    @operation
+    def workers(self) -> Flow[list[Worker]]:
+        """Who trains, the longest there first; for a day also those that went without a word."""
+        return self._core.workers()
 
     @operation
     def models(self) -> Flow[list[Alias]]:

@@ -1,199 +1,60 @@
-"""What a client can ask, and how the answers are read: for both kinds of client, as flows."""
+"""What a client can ask: for both kinds of client, as flows."""
 
-import functools
 import hashlib
 import json
-import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-from urllib.parse import quote
+from typing import Any, Literal
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
-from service.client.errors import ApiError, IdempotencyKeyInFlight, NoAnswer, NotFound, problem
-from service.client.flow import Close, Emit, Flow, Items, Next, Pause, Read, Retries, Send, Stream
+from service.client.bodies import plain
+from service.client.errors import ApiError, InvalidRequest, NotFound
+from service.client.files import whole_file
+from service.client.flow import Close, Emit, Flow, Items, Next, Retries, Stream
+from service.client.talk import Talk, quoted
 from service.client.values import Alias, Figure, Page, Plan, Prediction, Seen
 from service.domain.comparison import Comparison
 from service.domain.experiment import Experiment, Metrics
 from service.domain.sweep import Sweep
+from service.domain.worker import Worker
 
-__all__ = ["SERVICE", "Core", "Format", "Kind", "Noun", "options", "passes"]
+__all__ = ["PAGE", "Core", "Format", "Kind", "Noun"]
 
-Value = TypeVar("Value", bound=BaseModel)
 Noun = Literal["experiments", "sweeps"]
 Format = Literal["keras", "onnx"]
 Kind = Literal["json", "svg", "png", "html"]
 
-SERVICE = "http://127.0.0.1:8000"
-"""Where a service listens that was started without a word about it."""
-TIMEOUT_SECONDS = 30.0
 PAGE = 200
 
-AGAIN = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-"""What is answered when something is away that may come back."""
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
+DRAWN = {"json": "application/json", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
 VALUES: dict[str, type[Experiment] | type[Sweep]] = {"experiments": Experiment, "sweeps": Sweep}
 
-quoted = functools.partial(quote, safe="")
-"""What somebody wrote, as one part of a path."""
-
+WHOLE = 36
+"""Characters of an id."""
 SHORT = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}", re.IGNORECASE)
 """The beginning of an id that has 36 characters."""
 SHORT_LOOKS = 20
 """Pages that are looked through for the beginning of an id."""
 
 
-def options(url: str | None, api_key: str | None, timeout_seconds: float) -> dict[str, Any]:
-    """What httpx takes for a client of a service. `EPOCHD_URL` and `EPOCHD_API_KEY` stand in for what is None.
-
-    Raises:
-        ApiError: the address is none.
-    """
-    url = url or os.environ.get("EPOCHD_URL") or SERVICE
-    key = api_key or os.environ.get("EPOCHD_API_KEY")
-    try:
-        base = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ApiError(f"{url} is no address of a service: {error}") from error
-    if base.scheme not in {"http", "https"}:
-        raise ApiError(f"{url} is no address of a service: it begins with http:// or https://")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return {"base_url": base, "headers": headers, "timeout": timeout_seconds}
-
-
-class Core:
-    """The conversations with one service."""
-
-    def __init__(self, http: httpx.Client | httpx.AsyncClient, retries: Retries) -> None:
-        self._http = http
-        self.retries = retries
-
-    @property
-    def url(self) -> str:
-        """The service's address."""
-        return str(self._http.base_url)
-
-    # One request.
-
-    def exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        repeatable: bool = True,
-        stream: bool = False,
-        retries: Retries | None = None,
-        **request: Any,  # noqa: ANN401 - httpx's
-    ) -> Flow[httpx.Response]:
-        """Send a request until it is answered, as often as `retries` or the client's own allow. One that is not
-        `repeatable` is sent again only when it was surely not acted on. Whoever asks for a stream closes it.
-
-        Raises:
-            ApiError: the answer is a problem, or there is none.
-        """
-        repeats, retries = 0, retries or self.retries
-        while True:
-            try:
-                response: httpx.Response = yield Send(self._http.build_request(method, path, **request), stream=stream)
-                if stream and not response.is_success:
-                    try:
-                        yield Read(response)
-                    finally:
-                        yield Close(response)
-            except httpx.RequestError as error:
-                wait = retries.seconds(repeats) if repeatable or isinstance(error, NEVER_SENT) else None
-                if wait is None:
-                    raise self.no_answer(error) from error
-            else:
-                if response.is_success:
-                    return response
-                found = self._problem(response)
-                if method == "DELETE" and repeats and isinstance(found, NotFound):
-                    return response  # an earlier one arrived, and its answer did not
-                wait = retries.seconds(repeats, response) if passes(found, repeatable) else None
-                if wait is None:
-                    raise found
-            repeats += 1
-            yield Pause(wait)
-
-    def ask(self, method: str, path: str, **request: Any) -> Flow[Any]:  # noqa: ANN401 - httpx's
-        """The JSON that answers a request; None when the answer has no body.
-
-        Raises:
-            ApiError: the answer is a problem, no JSON, or there is none.
-        """
-        response = yield from self.exchange(method, path, **request)
-        if not response.content:
-            return None
-        try:
-            answer = response.json()
-        except ValueError as error:
-            raise self.no_answer(error) from error
-        if not isinstance(answer, dict):
-            raise ApiError(f"{self.url} is no epochd")
-        return answer
-
-    def no_answer(self, error: Exception) -> NoAnswer:
-        """The error that says that there was no answer."""
-        return NoAnswer(f"no answer from {self.url}: {type(error).__name__}")
-
-    def _problem(self, response: httpx.Response) -> ApiError:
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        return problem(
-            response.status_code,
-            answer if isinstance(answer, dict) else {},
-            f"{self.url} answers {response.status_code} {response.reason_phrase}",
-        )
-
-    def value(self, kind: type[Value], answer: object) -> Value:
-        """The value that an answer is.
-
-        Raises:
-            ApiError: it is none.
-        """
-        try:
-            return kind.model_validate({name: answer[name] for name in kind.model_fields if name in answer})  # type: ignore[index, operator]
-        except (TypeError, ValidationError) as error:  # no object, or no such one
-            what = kind.__name__.lower()
-            raise ApiError(f"{self.url} answers with no {what} of this version of epochd") from error
-
-    def _part(self, answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-        """A list in an answer.
-
-        Raises:
-            ApiError: it has none of this name.
-        """
-        part = answer.get(name)
-        if not isinstance(part, list) or not all(isinstance(one, dict) for one in part):
-            raise ApiError(f"{self.url} answers without {name}: it is no epochd of this version")
-        return part
-
-    def _seen(self, kind: type[Value], method: str, path: str, **request: Any) -> Flow[Seen[Value]]:  # noqa: ANN401 - httpx's
-        answer = yield from self.ask(method, path, **request)
-        return Seen(self.value(kind, answer), answer)
-
-    def _read(self, kind: type[Value], method: str, path: str, **request: Any) -> Flow[Value]:  # noqa: ANN401 - httpx's
-        seen = yield from self._seen(kind, method, path, **request)
-        return seen.value
+class Core(Talk):
+    """What one service can be asked."""
 
     # Experiments and sweeps.
 
     def ready(self) -> Flow[bool]:
         """Whether the service answers and can serve."""
         try:
-            response = yield Send(self._http.build_request("GET", "/health/ready"))
-        except httpx.RequestError:
+            yield from self.ask("GET", "/health/ready", retries=Retries(times=0))
+        except ApiError:
+            if self._http.is_closed:
+                raise
             return False
-        return bool(response.is_success)
+        return True
 
     def create(self, spec: Mapping[str, Any]) -> Flow[Seen[Experiment]]:
         """Queue an experiment, once however often the request is sent."""
@@ -209,10 +70,10 @@ class Core:
         """What a sweep would be."""
         return self._read(Plan, "POST", "/sweeps", json=spec, params={"dry_run": True})
 
-    def seen(self, noun: Noun, text: str) -> Flow[Seen[Any]]:
+    def seen(self, noun: Noun, text: str, **request: Any) -> Flow[Seen[Any]]:  # noqa: ANN401 - exchange's
         """Read an experiment or a sweep, by its id or by the beginning of it."""
         identity = yield from self.whole_id(noun, text)
-        return (yield from self._seen(VALUES[noun], "GET", f"/{noun}/{quoted(identity)}"))
+        return (yield from self._seen(VALUES[noun], "GET", f"/{noun}/{quoted(identity)}", **request))
 
     def cancel(self, noun: Noun, identity: str) -> Flow[Seen[Any]]:
         """Cancel an experiment or a sweep. Asking again is no error."""
@@ -228,7 +89,9 @@ class Core:
 
     def page(self, noun: Noun, query: Mapping[str, Any]) -> Flow[Page[Seen[Any]]]:
         """Some experiments or sweeps."""
-        asked = {name: value for name, value in query.items() if value is not None}
+        asked = {name: plain(value) for name, value in query.items() if value is not None}
+        if asked.get("sweep_id"):
+            asked["sweep_id"] = yield from self.whole_id("sweeps", asked["sweep_id"])
         answer = yield from self.ask("GET", f"/{noun}", params=asked)
         seen = tuple(Seen(self.value(VALUES[noun], one), one) for one in self._part(answer, "data"))
         return Page(seen, answer.get("next_cursor"), answer)
@@ -242,6 +105,8 @@ class Core:
                 yield Emit(one)
             if page.next_cursor is None:
                 return
+            if page.next_cursor == query.get("cursor"):
+                raise self.not_epochd("a list that leads from a page to the same page")
             query["cursor"] = page.next_cursor
 
     def whole_id(self, noun: Noun, text: str) -> Flow[str]:
@@ -250,8 +115,17 @@ class Core:
         Raises:
             ApiError: none of the newest, or more than one, begins so.
         """
-        if not SHORT.fullmatch(text):
+        what = noun.removesuffix("s")
+        text = str(text)
+        if len(text) == WHOLE:
             return text
+        if not SHORT.fullmatch(text):
+            shown = repr(text if len(text) < WHOLE else f"{text[:WHOLE]}...")
+            raise NotFound(
+                f"{shown} is no id of {'an' if what[0] == 'e' else 'a'} {what}: give all of it, or at least its first "
+                "eight characters",
+                status=HTTPStatus.NOT_FOUND,
+            )
         found: list[str] = []
         query: dict[str, Any] = {"limit": PAGE, "sort": "-created_at"} if noun == "experiments" else {"limit": PAGE}
         for _ in range(SHORT_LOOKS):
@@ -259,10 +133,9 @@ class Core:
             ids = [one.value.id for one in page.data]
             found += [one for one in ids if one.startswith(text.lower())]
             # Ids are ordered by time: what begins alike stands together.
-            if page.next_cursor is None or ids[-1] < text.lower():
+            if page.next_cursor is None or not ids or ids[-1] < text.lower():
                 break
             query["cursor"] = page.next_cursor
-        what = noun.removesuffix("s")
         if not found:
             raise NotFound(f"no {what} of the newest has an id that begins with {text}", status=HTTPStatus.NOT_FOUND)
         if len(found) > 1:
@@ -271,8 +144,8 @@ class Core:
 
     def metrics(self, experiment_id: str, after_epoch: int) -> Flow[Metrics]:
         """What was measured after an epoch."""
-        path = f"/experiments/{quoted(experiment_id)}/metrics"
-        return self._read(Metrics, "GET", path, params={"after_epoch": after_epoch})
+        path = f"/experiments/{quoted((yield from self.whole_id('experiments', experiment_id)))}/metrics"
+        return (yield from self._read(Metrics, "GET", path, params={"after_epoch": after_epoch}))
 
     def comparison(self, sweep_id: str, reference: str | None) -> Flow[Comparison]:
         """The arms of a sweep, as far as it has come."""
@@ -283,63 +156,106 @@ class Core:
 
     def download(self, experiment_id: str, kind: Format, path: Path) -> Flow[None]:
         """Write a model to a file, without holding all of it in memory. The file appears when it is whole."""
+        experiment_id = yield from self.whole_id("experiments", experiment_id)
         url = f"/experiments/{quoted(experiment_id)}/model"
         response = yield from self.exchange("GET", url, params={"format": kind}, stream=True)
-        sha256, partial = hashlib.sha256(), path.with_name(f".{path.name}.part")
+        sha256 = hashlib.sha256()
         parts = Items(response.iter_bytes, response.aiter_bytes)
         try:
-            with partial.open("wb") as file:
+            with whole_file(path) as file:
                 while (part := (yield Next(parts))) is not None:
                     sha256.update(part)
                     file.write(part)
-            if response.headers.get("ETag") != f'"{sha256.hexdigest()}"':
-                what = f"the {kind} file of experiment {experiment_id}"
-                raise ApiError(f"{what} came damaged: its SHA-256 is not its ETag")
-            partial.replace(path)
+                if response.headers.get("ETag") != f'"{sha256.hexdigest()}"':
+                    what = f"the {kind} file of experiment {experiment_id}"
+                    raise ApiError(f"{what} came damaged: its SHA-256 is not its ETag")
         except httpx.RequestError as error:
             raise self.no_answer(error) from error
         finally:
-            partial.unlink(missing_ok=True)
             yield Close(response)
 
     def draw(self, noun: Noun, identity: str, name: str, kind: Kind, width: int) -> Flow[bytes]:
         """A figure as a file."""
         params = {"format": kind, "width": width}
         response = yield from self.exchange("GET", f"/{noun}/{identity}/figures/{quoted(name)}", params=params)
+        told = response.headers.get("Content-Type", "")
+        if not told.startswith(DRAWN.get(kind, "")):
+            raise self.not_epochd(f"{told or 'nothing'}, where a figure belongs")
         return bytes(response.content)
 
     def figure(self, noun: Noun, identity: str, name: str) -> Flow[Figure]:
         """A figure to look at."""
-        spec = json.loads((yield from self.draw(noun, identity, name, "json", 900)))
+        spec = self._plotly((yield from self.draw(noun, identity, name, "json", 900)))
         try:
             svg = (yield from self.draw(noun, identity, name, "svg", 900)).decode()
+        except UnicodeDecodeError as error:
+            raise self.not_epochd("no SVG") from error
         except ApiError as error:
             if error.status != HTTPStatus.NOT_IMPLEMENTED:
                 raise
             svg = None
         return Figure(name, spec, svg)
 
+    def _plotly(self, drawn: bytes) -> dict[str, Any]:
+        try:
+            spec = json.loads(drawn)
+        except (ValueError, RecursionError):
+            spec = None
+        match spec:
+            case {"data": list(), "layout": dict()}:
+                return dict(spec)
+        raise self.not_epochd("no figure of Plotly's")
+
     # Models.
 
     def predict(
-        self, request: Mapping[str, Any], models: Sequence[str], *, explain: bool
+        self, request: Mapping[str, Any], models: Iterable[str], *, explain: bool
     ) -> Flow[dict[str, list[Prediction]]]:
-        """What each of the models sees in the pictures of a request."""
-        params = {"model": ",".join(models)} | ({"explain": True} if explain else {})
+        """What each of the models sees in the pictures of a request, by the names that were given."""
+        names: dict[str, str] = {}
+        for model in [models] if isinstance(models, str) else models:
+            names[model] = yield from self.model_name(model)
+        if not names:
+            raise InvalidRequest("no model is named: an alias or an experiment's id is needed")
+        params = {"model": ",".join(names.values())} | ({"explain": True} if explain else {})
         answer = yield from self.ask("POST", "/predict", params=params, **request)
-        own = dict(zip(models, answer.get("answers", [answer]), strict=True))
-        return {
-            model: [
-                self.value(Prediction, one | {"experiment_id": of.get("experiment_id")})
-                for one in self._part(of, "predictions")
-            ]
-            for model, of in own.items()
-        }
+        answers = [answer] if len(names) == 1 else self._part(answer or {}, "answers")
+        if len(answers) != len(names):
+            raise self.not_epochd(f"{len(answers)} answers of {len(names)} models")
+        return {model: self._predictions(of) for model, of in zip(names, answers, strict=True)}
+
+    def _predictions(self, answer: dict[str, Any] | None) -> list[Prediction]:
+        found = self._part(answer or {}, "predictions")
+        if not found:
+            raise self.not_epochd("no prediction")
+        experiment_id = (answer or {}).get("experiment_id")
+        return [self.value(Prediction, one | {"experiment_id": experiment_id}) for one in found]
+
+    def model_name(self, model: str) -> Flow[str]:
+        """What the service takes for a model: an alias as it is, an experiment's id as a whole.
+
+        Raises:
+            InvalidRequest: it is neither.
+            NotFound: it reads as the beginning of an id, and is none.
+        """
+        if not isinstance(model, str) or not model or "," in model:
+            raise InvalidRequest(f"{model!a} is no model: give one alias, or one experiment's id")
+        if len(model) == WHOLE or not SHORT.fullmatch(model):
+            return model
+        try:
+            return (yield from self.alias(model)).alias  # an alias may look like the beginning of an id
+        except NotFound:
+            return (yield from self.whole_id("experiments", model))
 
     def aliases(self) -> Flow[list[Alias]]:
         """Every name a model has."""
         answer = yield from self.ask("GET", "/models")
         return [self.value(Alias, one) for one in self._part(answer, "data")]
+
+    def workers(self) -> Flow[list[Worker]]:
+        """Who trains, and those that went without a word."""
+        answer = yield from self.ask("GET", "/workers")
+        return [self.value(Worker, one) for one in self._part(answer, "data")]
 
     def alias(self, name: str) -> Flow[Alias]:
         """Which model a name means now."""
@@ -347,15 +263,9 @@ class Core:
 
     def set_alias(self, name: str, experiment_id: str) -> Flow[Alias]:
         """Name a model, or move the name to it."""
-        return self._read(Alias, "PUT", f"/models/{quoted(name)}", json={"experiment_id": experiment_id})
+        body = {"experiment_id": (yield from self.whole_id("experiments", experiment_id))}
+        return (yield from self._read(Alias, "PUT", f"/models/{quoted(name)}", json=body))
 
     def delete_alias(self, name: str) -> Flow[None]:
         """Forget a name."""
         return self.ask("DELETE", f"/models/{quoted(name)}")
-
-
-def passes(found: ApiError, repeatable: bool = True) -> bool:
-    """Whether a problem may be gone when the request is sent again, and no harm is in sending it."""
-    if isinstance(found, IdempotencyKeyInFlight) or found.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return True
-    return repeatable and found.status in AGAIN

@@ -7,11 +7,14 @@ ApiError
 ├── InvalidRequest
 │   ├── SpecTooLarge
 │   ├── SweepTooLarge
+│   ├── TrainingTooCostly
 │   ├── InvalidImage
 │   ├── UnknownArm
 │   └── IdempotencyKeyReused
 ├── NotAuthenticated
 ├── NotPermitted
+│   └── CrossOrigin
+├── UnknownHost
 ├── NotFound
 │   ├── ExperimentNotFound
 │   ├── SweepNotFound
@@ -27,6 +30,10 @@ ApiError
 │   └── IdempotencyKeyInFlight
 ├── TooLarge
 ├── QueueFull
+│   └── KeyQueueFull
+├── LimitReached
+│   ├── QuotaReached
+│   └── RateLimited
 ├── NotInstalled
 └── Unavailable
     └── Overloaded
@@ -44,6 +51,7 @@ __all__ = [
     "AliasNotFound",
     "ApiError",
     "Conflict",
+    "CrossOrigin",
     "ExperimentAlreadyFinished",
     "ExperimentFailed",
     "ExperimentHasAlias",
@@ -54,6 +62,8 @@ __all__ = [
     "IdempotencyKeyReused",
     "InvalidImage",
     "InvalidRequest",
+    "KeyQueueFull",
+    "LimitReached",
     "ModelNotFound",
     "NoAnswer",
     "NotAuthenticated",
@@ -62,6 +72,8 @@ __all__ = [
     "NotPermitted",
     "Overloaded",
     "QueueFull",
+    "QuotaReached",
+    "RateLimited",
     "ReservedAlias",
     "SpecTooLarge",
     "SweepAlreadyFinished",
@@ -69,8 +81,10 @@ __all__ = [
     "SweepNotFound",
     "SweepTooLarge",
     "TooLarge",
+    "TrainingTooCostly",
     "Unavailable",
     "UnknownArm",
+    "UnknownHost",
     "WaitTimeout",
 ]
 
@@ -124,6 +138,11 @@ class ApiError(EpochdError):
 class NoAnswer(ApiError):
     """The service cannot be reached, or the connection broke."""
 
+    def __init__(self, detail: str, *, arrived: bool = False, **told: Any) -> None:  # noqa: ANN401 - ApiError's
+        super().__init__(detail, **told)
+        self.arrived = arrived
+        """Whether the request may have arrived, and something may have come of it."""
+
 
 class WaitTimeout(ApiError, TimeoutError):
     """What was waited for did not end in time. It goes on."""
@@ -138,6 +157,9 @@ class ExperimentFailed(ApiError):
         self.experiment = experiment
         """With `error.code` and `error.message`."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.experiment,)  # an exception's own way gives the text
+
 
 class InvalidRequest(ApiError):
     """The request cannot be meant: `errors` says where and why."""
@@ -151,6 +173,10 @@ class SpecTooLarge(InvalidRequest):
 
 class SweepTooLarge(InvalidRequest):
     """The sweep has more experiments than the operator allows."""
+
+
+class TrainingTooCostly(InvalidRequest):
+    """Training would cost more than the operator allows."""
 
 
 class InvalidImage(InvalidRequest):
@@ -175,6 +201,16 @@ class NotPermitted(ApiError):
     """The API key does not allow this."""
 
     by_status = 403
+
+
+class CrossOrigin(NotPermitted):
+    """A browser asks on behalf of a page from elsewhere."""
+
+
+class UnknownHost(ApiError):
+    """The service is not known to itself by the name that it was asked by."""
+
+    by_status = 421
 
 
 class NotFound(ApiError):
@@ -245,6 +281,22 @@ class QueueFull(ApiError):
     by_status = 429
 
 
+class KeyQueueFull(QueueFull):
+    """More experiments of this API key would wait than the operator allows each key."""
+
+
+class LimitReached(ApiError):
+    """Whoever asks has had as much as the operator allows in this time."""
+
+
+class QuotaReached(LimitReached):
+    """This API key's training of today would cost more than the operator allows: there is more tomorrow, by UTC."""
+
+
+class RateLimited(LimitReached):
+    """More requests came than the operator allows in some time, and still did after some retries."""
+
+
 class NotInstalled(ApiError):
     """An extra that this needs is not installed where the service runs."""
 
@@ -274,13 +326,15 @@ def problem(status: int, answer: Mapping[str, Any], otherwise: str) -> ApiError:
     """The error that an answer of this status is. `otherwise` is its text when it has none."""
     type_ = str(answer.get("type", "about:blank"))
     kind = BY_NAME.get(type_.removeprefix(PREFIX)) or BY_STATUS.get(status, ApiError)
+    told = answer.get("errors")
     faults = [
         FieldError(str(fault.get("pointer", "")), str(fault.get("message", "")), str(fault.get("location", "")))
-        for fault in answer.get("errors") or ()
+        for fault in (told if isinstance(told, list) else ())
         if isinstance(fault, Mapping)
     ]
+    detail = answer.get("detail")
     return kind(
-        str(answer.get("detail", otherwise)),
+        detail if isinstance(detail, str) and detail else otherwise,
         status=status,
         title=str(answer.get("title", "")),
         type=type_,

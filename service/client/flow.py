@@ -133,8 +133,8 @@ class Retries:
         if repeats >= self.times:
             return None
         asked = response.headers.get("Retry-After", "") if response is not None else ""
-        if asked.isdigit():
-            return float(asked) if int(asked) <= self.most_seconds else None
+        if asked.isascii() and asked.isdigit():
+            return seconds if (seconds := float(asked)) <= self.most_seconds else None
         longest: float = min(self.most_seconds, self.first_seconds * 2**repeats)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 

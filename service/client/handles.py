@@ -161,7 +161,7 @@ class ExperimentHandle(_Handle[Carrier, Experiment]):
 
     @operation
     def download(self, path: Path | str, kind: Format = "keras") -> Flow[None]:
-        """Write its model to a file, which appears when it is whole.
+        """Write its model to a file, which appears when it is whole. Links are followed.
 
         Raises:
             OSError: the file cannot be written.

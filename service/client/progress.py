@@ -34,7 +34,8 @@ class _Lines:
         step = done * STEPS // self._total
         if step != self._step:
             self._step = step
-            print(f"{self._title}: {done}/{self._total}  {text}", file=self._file, flush=True)
+            with contextlib.suppress(OSError):  # a wait goes on when nobody can read how far it is
+                print(f"{self._title}: {done}/{self._total}  {text}", file=self._file, flush=True)
 
 
 class _Nothing:

@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from service.client.core import TIMEOUT_SECONDS, Core, passes
+from service.client.addresses import TIMEOUT_SECONDS
+from service.client.core import Core
 from service.client.errors import ApiError, ExperimentNotFound, NoAnswer, WaitTimeout
 from service.client.flow import Close, Emit, Items, Next, Pause, Retries, Stream
+from service.client.talk import passes
 from service.client.values import Seen
 from service.domain.experiment import EpochMetrics, Status
 from service.domain.sweep import Sweep, SweepStatus
@@ -32,6 +34,17 @@ class _Deadline:
         self._what = what
         self._seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
+
+    def request(self, *, most: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+        """What keeps one request from lasting longer than the wait, or than so many seconds without a word. It is
+        not repeated by itself: whoever waits looks at the deadline first.
+
+        Raises:
+            WaitTimeout: there is no time.
+        """
+        left = self.left()
+        timeout = httpx.Timeout(min(TIMEOUT_SECONDS, left), read=min(most, left))
+        return {"timeout": timeout, "retries": Retries(times=0)}
 
     def left(self) -> float:
         """Seconds until then.
@@ -57,7 +70,7 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
         ApiError: the service does not come back.
     """
     deadline = _Deadline(f"experiment {experiment_id}", timeout)
-    patience = replace(core.retries, times=core.retries.times * PATIENCE)
+    patience = _patience(core)
     last, breaks = "0", 0
     while True:
         try:
@@ -65,41 +78,39 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
                 "GET",
                 f"/experiments/{experiment_id}/events",
                 stream=True,
-                retries=Retries(times=0),
                 headers={"Accept": "text/event-stream", "Last-Event-ID": last},
-                timeout=httpx.Timeout(TIMEOUT_SECONDS, read=min(QUIET_SECONDS, deadline.left())),
+                **deadline.request(most=QUIET_SECONDS),
             )
             source = EventSource(response)
             events = Items(source.iter_sse, source.aiter_sse)
             try:
                 while (event := (yield Next(events))) is not None:
-                    last, breaks = event.id or last, 0
                     if event.event == "done":
                         return
-                    told = _told(core, event)
+                    told = _told(core, experiment_id, event)
+                    last, breaks = event.id or last, 0
                     if told is not None:
                         yield Emit(told)
                     deadline.left()
             except httpx.ReadTimeout:
                 continue
-            except (httpx.RequestError, SSEError) as error:
+            except SSEError as error:  # httpx's own, too, and it would not be another one soon
+                raise core.not_epochd(f"{response.headers.get('Content-Type')}, where events belong") from error
+            except httpx.RequestError as error:
                 raise core.no_answer(error) from error
             finally:
                 yield Close(response)
             # Either all of it had been read already, or the service stops.
-            if (yield from core.seen("experiments", experiment_id)).value.status.terminal:
+            if (yield from core.seen("experiments", experiment_id, **deadline.request())).value.status.terminal:
                 return
             wait = RESTART_SECONDS
         except ApiError as error:
-            patient = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
-            if patient is None:
-                raise
-            wait = patient
+            wait = _wait(patience, breaks, error)
             breaks += 1
         yield Pause(min(wait, deadline.left()))
 
 
-def _told(core: Core, event: ServerSentEvent) -> EpochMetrics | Status | None:
+def _told(core: Core, experiment_id: str, event: ServerSentEvent) -> EpochMetrics | Status | None:
     """What an event says; None for one that this client does not know.
 
     Raises:
@@ -107,7 +118,7 @@ def _told(core: Core, event: ServerSentEvent) -> EpochMetrics | Status | None:
     """
     try:
         data = event.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise core.no_answer(error) from error
     match event.event:
         case "epoch":
@@ -115,28 +126,49 @@ def _told(core: Core, event: ServerSentEvent) -> EpochMetrics | Status | None:
         case "status":
             return _status(data)
         case "deleted":
-            raise ExperimentNotFound(f"experiment {data['id']} was deleted", status=404)
+            raise ExperimentNotFound(f"experiment {experiment_id} was deleted", status=404)
     return None
 
 
 def _status(data: dict[str, Any]) -> Status:
     try:
         return Status(data["status"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ApiError(f"the service tells of a status that this version of epochd does not know: {data}") from error
 
 
 def watch(core: Core, sweep_id: str, *, timeout: float | None = None) -> Stream[Seen[Sweep]]:
-    """Emits a sweep as it is (`Seen[Sweep]`), again and again, the last time when all of it has ended.
+    """Emits a sweep as it is (`Seen[Sweep]`), again and again, the last time when all of it has ended. Goes on when
+    the service is away for a while.
 
     Raises:
         WaitTimeout: it has not ended in time.
         ApiError: there is no such sweep, or the service does not come back.
     """
     deadline = _Deadline(f"sweep {sweep_id}", timeout)
+    patience = _patience(core)
+    breaks = 0
     while True:
-        seen = yield from core.seen("sweeps", sweep_id)
-        yield Emit(seen)
-        if seen.value.status is SweepStatus.FINISHED:
-            return
-        yield Pause(min(SWEEP_SECONDS, deadline.left()))
+        try:
+            seen = yield from core.seen("sweeps", sweep_id, **deadline.request())
+        except ApiError as error:
+            wait = _wait(patience, breaks, error)
+            breaks += 1
+        else:
+            yield Emit(seen)
+            if seen.value.status is SweepStatus.FINISHED:
+                return
+            wait, breaks = SWEEP_SECONDS, 0
+        yield Pause(min(wait, deadline.left()))
+
+
+def _patience(core: Core) -> Retries:
+    return replace(core.retries, times=core.retries.times * PATIENCE)
+
+
+def _wait(patience: Retries, breaks: int, error: ApiError) -> float:
+    """How long to wait after so many breaks and this one, in seconds. Raises the error when that is of no use."""
+    wait = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
+    if wait is None:
+        raise error
+    return wait

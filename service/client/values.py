@@ -107,6 +107,8 @@ class Plan(_Answer):
     """Experiments in each arm."""
     parameters: int
     """Trainable parameters of the largest network."""
+    training_cost: int | None = None
+    """What all of it would cost, in parameter-steps. None where the service is older than this."""
 
 
 class Prediction(_Answer):

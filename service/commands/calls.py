@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.commands.console import err, fail
+from service.commands.console import err, fail, stopped
 from service.commands.data import fetch_shown
 from service.commands.environment import settings_of
 
 if TYPE_CHECKING:  # `epochd serve` needs no client
     from service.client import Client, ExperimentHandle, SweepHandle, Sync
 
-__all__ = ["connect", "either", "local_service"]
+__all__ = ["connect", "either", "local_service", "submitting"]
+
+LONGEST = 40
+"""Characters of what is no id that are worth repeating."""
 
 
 def connect(url: str | None, api_key: str | None) -> "Client":
@@ -33,13 +36,40 @@ def local_service(dataset: str, data_dir: Path | None) -> "Iterator[Client]":
         yield api
 
 
+@contextlib.contextmanager
+def submitting(*, find: str = "epochd list shows the newest") -> Iterator[None]:
+    """Whoever queues something may never hear of it: by Ctrl-C before the answer, or by a broken connection. `find`
+    says how to find out.
+    """
+    from service.client import NoAnswer
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopped(f"stopped before the service answered. It may have been queued all the same: {find}")
+    except NoAnswer as error:
+        if not error.arrived:
+            raise
+        fail(f"{error}. It may have been queued all the same: {find}")
+
+
 def either(api: "Client", identity: str) -> "ExperimentHandle[Sync] | SweepHandle[Sync]":
-    """The experiment, or else the sweep, with this id or beginning of an id."""
+    """The experiment or the sweep with this id or beginning of an id. One that both have is refused: what is asked of
+    it may be to delete it.
+    """
     from service.client import NotFound
 
-    with contextlib.suppress(NotFound):
-        return api.get_experiment(identity)
-    try:
-        return api.get_sweep(identity)
-    except NotFound:
-        fail(f"there is no experiment and no sweep {identity}: epochd list lists experiments")
+    found: list[ExperimentHandle[Sync] | SweepHandle[Sync]] = []
+    for read in (api.get_experiment, api.get_sweep):
+        with contextlib.suppress(NotFound):
+            found.append(read(identity))
+    if len(found) > 1:
+        one, other = found
+        fail(f"experiment {one.id} and sweep {other.id} both begin with {identity}: give more of the id")
+    if not found:
+        shown = identity if len(identity) <= LONGEST else f"{identity[:LONGEST]}..."
+        fail(
+            f"there is no experiment and no sweep {shown!r}: give a whole id, or at least its first eight characters; "
+            "epochd list lists experiments"
+        )
+    return found[0]

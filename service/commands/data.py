@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from service.commands.console import Output, fail
 from service.commands.environment import settings_of
 from service.commands.options import DataDir
 from service.settings import Settings
@@ -33,8 +34,10 @@ def fetch(
 
     Example: epochd data fetch mnist
     """
+    if path is not None and not path.exists():  # also where the dataset is there already
+        fail(f"{dataset} cannot be taken from {path}: there is no such file or folder")
     settings = settings_of(data_dir=data_dir, **({f"{dataset}_path": path} if path else {}))
-    fetch_shown(dataset, settings, Console(highlight=False))
+    fetch_shown(dataset, settings, Output(highlight=False))
 
 
 def fetch_shown(dataset: str, settings: Settings, console: Console) -> None:

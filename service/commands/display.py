@@ -1,19 +1,22 @@
 """Experiments, sweeps and predictions as people read them in a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from service.domain.access import ApiKey
 from service.domain.comparison import Comparison
 from service.domain.experiment import EpochMetrics, Experiment, Metrics, Status
+from service.domain.worker import Worker
 
 if TYPE_CHECKING:
     from service.client import Prediction
 
-__all__ = ["comparison", "curves", "experiment", "experiments", "outcome", "predictions"]
+__all__ = ["acts", "comparison", "curves", "experiment", "experiments", "keys", "outcome", "predictions", "workers"]
 
 COLOURS = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.RUNNING: "cyan"}
 PLOT = (60, 12)
@@ -45,6 +48,49 @@ def experiments(found: Iterable[Experiment]) -> Table:
             f"{one.created_at:%Y-%m-%d %H:%M}",
             one.spec.name or "",
         )
+    return table
+
+
+def workers(found: Iterable[Worker]) -> Table:
+    """Who trains."""
+    table = _table("worker", "status", "engine", "running", "slots", "version", "last heard of", "trouble")
+    for one in found:
+        table.add_row(
+            f"{one.host}, process {one.process}",
+            Text(one.status, style="" if one.status == "active" else "red"),
+            one.engine,
+            str(one.running),
+            str(one.slots),
+            one.version,
+            f"{one.heartbeat_at:%Y-%m-%d %H:%M:%S}",
+            one.trouble or "",
+        )
+    return table
+
+
+def keys(found: Iterable[ApiKey], now: datetime) -> Table:
+    """Who may use the service."""
+    table = _table("id", "name", "scopes", "state", "expires", "last used")
+    for one in found:
+        refusal = one.refusal(now)
+        table.add_row(
+            one.id,
+            Text(one.name),
+            ", ".join(sorted(one.scopes)),
+            Text(refusal or "good", style="red" if refusal else "green"),
+            f"{one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at else "never",
+            f"{one.last_used_at:%Y-%m-%d %H:%M}" if one.last_used_at else "never",
+        )
+    return table
+
+
+def acts(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Who did what, as the service tells it."""
+    table = _table("at", "who", "key", "from", "did", "to")
+    for one in found:
+        at = datetime.fromisoformat(one["at"])
+        cells = (one["actor"], one["key_id"], one["address"], one["action"], one["target"])
+        table.add_row(f"{at:%Y-%m-%d %H:%M:%S}", *(Text(cell or "-") for cell in cells))
     return table
 
 

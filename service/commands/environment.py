@@ -1,5 +1,6 @@
 """Settings of a command: the environment's, with its options over them."""
 
+import contextlib
 import difflib
 import logging
 import os
@@ -9,12 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.commands.console import err, fail
+from service.domain.access import Actor
 from service.settings import Settings
 
-__all__ = ["log_as", "settings_of"]
+__all__ = ["log_as", "operator", "require_database", "settings_of"]
 
-CLIENT = ("EPOCHD_URL", "EPOCHD_API_KEY")
-"""Variables that are read by clients, not by the service."""
+CLIENT = ("EPOCHD_URL", "EPOCHD_API_KEY", "EPOCHD_DEBUG")
+"""Variables that are read by clients and commands, not by the service."""
 
 
 def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - options
@@ -30,14 +32,38 @@ def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - options
         fail("a setting cannot be used: " + "; ".join(faults))
 
 
+def require_database(settings: Settings) -> None:
+    """End with a line and exit code 1 where SQLite's file is not there. Whoever opened it would make an empty one, and
+    would look into that instead of the service's own.
+    """
+    from service.store.session import Database  # what clients do without
+
+    with contextlib.closing(Database(settings.resolved_database_url)) as database:
+        if not database.is_missing:
+            return
+    if not settings.database_url and not settings.data_dir.is_dir():
+        fail(f"there is no data folder {settings.data_dir}: give the service's own by --data-dir")
+    fail(f"there is no database {database.url.database}: give the service's own by --data-dir or --database-url")
+
+
 def log_as(settings: Settings) -> None:
     """Log to standard error, from the severity on that is set."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    from service.telemetry import logs  # what most commands do without
+
+    logs.configure(settings.log_level, settings.log_format)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # What it says of broken forms is for whoever sends them, who would choose how fast the log grows.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+def operator() -> Actor:
+    """Whoever gives this command, for the audit trail: by the user's number, for `LOGNAME` may say anything."""
+    name = "a user"
+    with contextlib.suppress(ImportError, KeyError):  # Windows; a container's user may have no name
+        import pwd
+
+        name = pwd.getpwuid(os.getuid()).pw_name
+    return Actor(name=f"{name} by command"[:100])
 
 
 def _warn_of_unknown(environment: Mapping[str, str]) -> None:

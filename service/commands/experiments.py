@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from service.commands.calls import connect, either, local_service
-from service.commands.console import FAILED, done_by_hand, fail, out, print_json
+from service.commands.calls import connect, either, local_service, submitting
+from service.commands.console import FAILED, done_by_hand, err, fail, print_json, say
 from service.commands.options import ApiKey, DataDir, Json, Url, of_spec
 from service.domain.experiment import Activation, Dataset, Initializer, Optimizer, Status
 
@@ -47,6 +47,8 @@ def train(
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
+    *,
+    context: typer.Context,
 ) -> None:
     """Train a network: queue it, show how it learns, and print what it gave.
 
@@ -74,14 +76,28 @@ def train(
         fail("--local stops its service at the end of the command: it does not go with --detach")
     if data_dir is not None and not local:
         fail("--data-dir is for --local; the service has a data folder of its own")
+    if local and any(_given(context, name) for name in ("url", "api_key")):
+        fail("--local starts a service of its own: it does not go with --url and --api-key")
     service = local_service(dataset or "mnist", data_dir) if local else connect(url, api_key)
+    find = {"find": "the next epochd serve on the same data folder shows it"} if local else {}
     with service as api:
-        experiment = api.train(activation, depth, **{key: value for key, value in options.items() if value is not None})
+        with submitting(**find):
+            experiment = api.train(
+                activation, depth, **{key: value for key, value in options.items() if value is not None}
+            )
         _finish(experiment, detach=detach, local=local, as_json=as_json)
 
 
-def _follow(experiment: "ExperimentHandle[Sync]", *, local: bool = False) -> None:
+def _given(context: typer.Context, option: str) -> bool:
+    """Whether it stands on the command line, and not in the environment alone."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _follow(experiment: "ExperimentHandle[Sync]", *, local: bool = False, first: str = "") -> None:
     try:
+        if first:
+            err.print(first)
         experiment.wait(progress=True, check=False)
     except KeyboardInterrupt:
         hints = {"follow it": f"epochd show {experiment.id} --watch", "cancel it": f"epochd cancel {experiment.id}"}
@@ -95,9 +111,10 @@ def _finish(experiment: "ExperimentHandle[Sync]", *, detach: bool, as_json: bool
     from service.commands import display
 
     if not detach:
-        _follow(experiment, local=local)
+        _follow(experiment, local=local, first=f"experiment {experiment.id} is queued")
     told = experiment.id if detach else display.outcome(experiment.value)
-    print_json(experiment.raw) if as_json else out.print(told)
+    lest = f"the experiment is {experiment.id}"
+    print_json(experiment.raw, lest=lest) if as_json else say(told, lest=lest)
     if not detach and experiment.status is not Status.SUCCEEDED:
         raise typer.Exit(FAILED)
 
@@ -140,7 +157,7 @@ def list_(
             limit=limit,
             cursor=cursor,
         )
-    print_json(page.raw) if as_json else out.print(display.experiments(one.value for one in page.data))
+    print_json(page.raw) if as_json else say(display.experiments(one.value for one in page.data))
 
 
 @app.command()
@@ -161,7 +178,7 @@ def show(
         experiment = api.get_experiment(identity)
         if watch:
             _follow(experiment)
-        print_json(experiment.raw) if as_json else out.print(display.experiment(experiment.value, experiment.metrics()))
+        print_json(experiment.raw) if as_json else say(display.experiment(experiment.value, experiment.metrics()))
     if watch and experiment.status is not Status.SUCCEEDED:
         raise typer.Exit(FAILED)
 
@@ -175,7 +192,7 @@ def cancel(identity: EitherId, url: Url = None, api_key: ApiKey = None, as_json:
     with connect(url, api_key) as api:
         found = either(api, identity)
         found.cancel()
-    print_json(found.raw) if as_json else out.print(f"{found.id} {found.status}")
+    print_json(found.raw) if as_json else say(f"{found.id} {found.status}")
 
 
 @app.command()
@@ -191,7 +208,9 @@ def retry(
     Example: epochd retry 01a20f00-0000-7000-8000-000000000000
     """
     with connect(url, api_key) as api:
-        experiment = api.get_experiment(identity).retry()
+        before = api.get_experiment(identity)
+        with submitting():
+            experiment = before.retry()
         _finish(experiment, detach=detach, as_json=as_json)
 
 
@@ -204,4 +223,4 @@ def delete(identity: EitherId, url: Url = None, api_key: ApiKey = None, as_json:
     with connect(url, api_key) as api:
         found = either(api, identity)
         found.delete()
-    print_json({"id": found.id, "deleted": True}) if as_json else out.print(f"{found.id} deleted")
+    print_json({"id": found.id, "deleted": True}) if as_json else say(f"{found.id} deleted")

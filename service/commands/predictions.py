@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from service.commands.calls import connect
-from service.commands.console import fail, out, print_json
+from service.commands.console import fail, print_json, say
 from service.commands.options import ApiKey, Json, Url
 
 __all__ = ["app"]
@@ -18,7 +18,8 @@ app = typer.Typer()
 def predict(
     picture: Annotated[Path, typer.Argument(help="A picture file: PNG, JPEG, WebP, BMP, GIF or TIFF.")],
     model: Annotated[
-        str, typer.Option(help="An alias or an experiment's id; several, with commas between them, each answer.")
+        str,
+        typer.Option(help="Aliases or experiments' ids, with commas between them; each answers."),
     ] = "best",
     url: Url = None,
     api_key: ApiKey = None,
@@ -38,6 +39,7 @@ def predict(
     names = [name.strip() for name in model.split(",")]
     with connect(url, api_key) as api:
         if as_json:
-            print_json(api.request("POST", "/predict", params={"model": ",".join(names)}, **pictures.body(content)))
+            whole = ",".join([api.model_name(name) for name in names])
+            print_json(api.request("POST", "/predict", params={"model": whole}, **pictures.body(content)))
         else:
-            out.print(display.predictions(api.predict_each(content, names)))
+            say(display.predictions(api.predict_each(content, names)))

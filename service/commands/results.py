@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from service.commands.calls import connect, either
-from service.commands.console import err, fail, print_json
+from service.commands.console import Output, err, fail, print_json, say
 from service.commands.data import fetch_shown
 from service.commands.environment import settings_of
 from service.commands.options import ApiKey, DataDir, Json, Url
@@ -30,7 +29,7 @@ def demo(
     from service import demo as demonstration
 
     settings = settings_of(data_dir=data_dir, port=port)
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     fetch_shown("mnist", settings, console)
     demonstration.run(settings, console)
 
@@ -78,7 +77,7 @@ def export(
         mlflow_experiment=mlflow_experiment,
     )
     with connect(url, api_key) as api:
-        typer.echo(exports.run(api, order, err))
+        say(exports.run(api, order, err))
 
 
 @app.command()
@@ -106,14 +105,17 @@ def figure(
         fail(f"{output} ends in none of .svg, .png, .html and .json")
     with connect(url, api_key) as api:
         drawn = either(api, of).draw(name, kind=kind, width=width)
+    from service.client.files import whole_file
+
     try:
-        output.write_bytes(drawn)
+        with whole_file(output) as file:
+            file.write(drawn)
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror}")
     if as_json:
         print_json({"path": str(output), "bytes": len(drawn)})
     else:
-        typer.echo(f"{output}: {len(drawn):,} bytes")
+        say(f"{output}: {len(drawn):,} bytes")
 
 
 @app.command()
@@ -134,7 +136,7 @@ def reproduce(
     from service import reproduction
 
     settings = settings_of(data_dir=data_dir, port=0)
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     fetch_shown("mnist", settings, console)
     reproduction.run(
         settings,

@@ -1,5 +1,10 @@
 """`epochd serve` and `epochd worker`."""
 
+import contextlib
+import os
+import signal
+import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -7,6 +12,7 @@ import typer
 from service.commands.console import err
 from service.commands.environment import log_as, settings_of
 from service.commands.options import DatabaseUrl, DataDir, Slots
+from service.telemetry.folder import VARIABLE, shared_folder
 
 __all__ = ["app"]
 
@@ -22,19 +28,29 @@ def serve(
     no_worker: Annotated[bool, typer.Option("--no-worker", help="The API alone; run workers elsewhere.")] = False,
     slots: Slots = None,
     processes: Annotated[int | None, typer.Option(help="API processes that share the port.", show_default="1")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen for other machines before an API key was made.")
+    ] = False,
     listener_fd: Annotated[int | None, typer.Option("--listener-fd", hidden=True)] = None,
-    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,  # noqa: ARG001 - with the above
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
 ) -> None:
     """Serve the API, with a worker in its own process, until Ctrl-C.
 
     Example: epochd serve --port 9000 --slots 2
     """
-    from service import main as composition
-
     settings = settings_of(
-        host=host, port=port, processes=processes, data_dir=data_dir, database_url=database_url, slots=slots
+        host=host,
+        port=port,
+        processes=processes,
+        data_dir=data_dir,
+        database_url=database_url,
+        slots=slots,
+        insecure=insecure or None,
     )
     log_as(settings)
+
+    if until_stdin_closes and listener_fd is None:
+        _stop_at_end_of_input()
 
     def announce(url: str) -> None:
         if listener_fd is not None:
@@ -42,7 +58,23 @@ def serve(
         training = "no worker here" if no_worker else f"a worker trains {settings.slots} at once"
         err.print(f"epochd is ready: {url}  docs: {url}/docs  ({training}; Ctrl-C stops)")
 
-    composition.serve(settings, with_worker=not no_worker, announce=announce, listener_fd=listener_fd)
+    # A further API process of a service shares the metrics of its first.
+    with shared_folder() if listener_fd is None else contextlib.nullcontext():
+        from service import main as composition  # imports metrics, which must know of the folder
+
+        composition.serve(settings, with_worker=not no_worker, announce=announce, listener_fd=listener_fd)
+
+
+def _stop_at_end_of_input() -> None:
+    """End as by SIGTERM when the process at the other end of our standard input is gone, however it went."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1024):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @app.command()
@@ -56,8 +88,10 @@ def worker(
 
     Example: epochd worker --database-url postgresql://epochd@db/epochd --slots 4
     """
-    from service import main as composition
-
     settings = settings_of(data_dir=data_dir, database_url=database_url, slots=slots)
     log_as(settings)
+    if not until_stdin_closes:
+        os.environ.pop(VARIABLE, None)  # nobody's processes but ours are to be counted
+    from service import main as composition
+
     composition.work(settings, until_stdin_closes=until_stdin_closes)

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.calls import connect
-from service.commands.console import done_by_hand, out, print_json
+from service.commands.calls import connect, submitting
+from service.commands.console import done_by_hand, err, fail, print_json, say
 from service.commands.grid import base_and_grid
 from service.commands.options import ApiKey, Json, Url, of_spec
 
@@ -63,6 +63,8 @@ def sweep(
             "dataset": dataset,
         }
     )
+    if dry_run and watch:
+        fail("--dry-run queues nothing that --watch could wait for: give one of them")
     wanted: dict[str, Any] = {"base": base, "grid": grid, "seeds": seeds, "name": name, "tags": tag}
     wanted = {key: value for key, value in wanted.items() if value is not None}
     with connect(url, api_key) as api:
@@ -70,13 +72,16 @@ def sweep(
             print_json(api.request("POST", "/sweeps", params={"dry_run": True}, json=wanted))
         elif dry_run:
             plan = api.plan_sweep(**wanted)
-            out.print(f"{plan.experiments:,} experiments: {len(plan.arms)} to compare, {plan.seeds} of each")
+            noun = "experiment" if plan.experiments == 1 else "experiments"
+            say(f"{plan.experiments:,} {noun}: {len(plan.arms)} to compare, {plan.seeds} of each")
         else:
-            queued = api.sweep(**wanted)
+            with submitting():
+                queued = api.sweep(**wanted)
             if watch:
-                _compare(api, queued, watch=True, as_json=as_json)
+                _compare(api, queued, watch=True, as_json=as_json, first=f"sweep {queued.id} is queued")
             else:
-                print_json(queued.raw) if as_json else out.print(queued.id)
+                lest = f"the sweep is {queued.id}"
+                print_json(queued.raw, lest=lest) if as_json else say(queued.id, lest=lest)
 
 
 @app.command()
@@ -101,12 +106,20 @@ def compare(
 
 
 def _compare(
-    api: "Client", found: "SweepHandle[Sync]", *, reference: str | None = None, watch: bool, as_json: bool
+    api: "Client",
+    found: "SweepHandle[Sync]",
+    *,
+    reference: str | None = None,
+    watch: bool,
+    as_json: bool,
+    first: str = "",
 ) -> None:
     from service.commands import display
 
     if watch:
         try:
+            if first:
+                err.print(first)
             found.wait(progress=True)
         except KeyboardInterrupt:
             hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
@@ -115,4 +128,4 @@ def _compare(
         params = {} if reference is None else {"reference": reference}
         print_json(api.request("GET", f"/sweeps/{found.id}/comparison", params=params))
     else:
-        out.print(display.comparison(found.comparison(reference=reference)))
+        say(display.comparison(found.comparison(reference=reference)))

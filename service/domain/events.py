@@ -1,6 +1,7 @@
 """What a trainer says while it trains: the only language between trainers, engines and the worker."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.domain.experiment import EpochMetrics, ErrorCode, Spec
@@ -15,6 +16,8 @@ class Member:
     experiment_id: str
     attempt: int
     spec: Spec
+    trace_context: str | None = None
+    """`traceparent` of the attempt, if it is traced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +39,25 @@ class Stops:
 
     def __init__(self) -> None:
         self._stopped: set[str] = set()
+        self._told: list[Callable[[str], None]] = []
         self._changed = threading.Condition()
 
     def stop(self, experiment_id: str) -> None:
         """This member shall end after the epoch under way."""
         with self._changed:
+            if experiment_id in self._stopped:
+                return
             self._stopped.add(experiment_id)
             self._changed.notify_all()
+            for tell in self._told:
+                tell(experiment_id)
+
+    def tell(self, other: Callable[[str], None]) -> None:
+        """Call `other` with each member that shall stop, those that are known by now first."""
+        with self._changed:
+            self._told.append(other)
+            for experiment_id in self._stopped:
+                other(experiment_id)
 
     def __contains__(self, experiment_id: str) -> bool:
         with self._changed:

@@ -1,6 +1,7 @@
 """An experiment: one training run, its spec, its states and what it gave."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -63,6 +64,10 @@ DATASETS: tuple[str, ...] = get_args(Dataset)
 
 PIXELS = 28 * 28
 CLASSES = 10
+TRAINING_IMAGES = 60_000
+
+COSTED_BATCH = 1000
+"""A step of more images than this costs as much as several of so many: it takes as much longer."""
 
 
 class Frozen(BaseModel):
@@ -122,6 +127,15 @@ class Spec(Frozen):
         """
         images = max(self.batch_size, 2000)
         return 4 * (4 * self.parameters + 4 * images * (self.units * self.depth + CLASSES))
+
+    @property
+    def training_cost(self) -> int:
+        """What it costs to train one, in parameter-steps: trainable parameters times optimizer steps. Known before
+        anything has begun, and the same on every machine. A step of more than 1,000 images counts as one for every
+        1,000, so that large batches are not free.
+        """
+        steps = math.ceil(TRAINING_IMAGES / min(self.batch_size, COSTED_BATCH))
+        return self.parameters * self.epochs * steps
 
     @property
     def mixes_units(self) -> bool:

@@ -11,6 +11,11 @@ __all__ = ["Engine", "Slot", "TrainerDied"]
 class TrainerDied(Exception):
     """The trainer ended, or stalled and was killed, before it said how training went. Its text says how."""
 
+    def __init__(self, reason: str, *, began: bool = True) -> None:
+        """`began` is False when nothing was trained, so that no attempt is used up."""
+        super().__init__(reason)
+        self.began = began
+
 
 class Slot(Protocol):
     """A place where one job trains at a time. `stop` and `kill` may be called from another thread."""

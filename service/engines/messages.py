@@ -3,6 +3,7 @@
 No pickle: a frame can carry values, never code.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 
 from service.domain.events import Alive, Checkpoint, EpochEnd, Failed, Job, Stopped, Trained
 
-__all__ = ["Ended", "Message", "Ready", "Stop", "receive", "send"]
+__all__ = ["Ended", "Lost", "Message", "Ready", "Stop", "assemble", "frames", "receive", "send"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,20 @@ class Ended:
     """The job is over, with or without a model, and the trainer waits for the next."""
 
 
-Message = Job | Stop | Ready | Ended | Alive | EpochEnd | Checkpoint | Trained | Failed | Stopped
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """The trainer behind this one is gone, or there is none to be had. Its text says how."""
+
+    reason: str
+    began: bool
+    """Whether training had begun."""
+
+
+Message = Job | Stop | Ready | Ended | Lost | Alive | EpochEnd | Checkpoint | Trained | Failed | Stopped
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)
-    for kind in (Job, Stop, Ready, Ended, Alive, EpochEnd, Checkpoint, Trained, Failed, Stopped)
+    for kind in (Job, Stop, Ready, Ended, Lost, Alive, EpochEnd, Checkpoint, Trained, Failed, Stopped)
 }
 
 
@@ -47,14 +57,8 @@ def send(connection: Connection, message: Message) -> None:
     Raises:
         OSError: the other side is gone.
     """
-    name = type(message).__name__
-    blobs = {f.name: blob for f in fields(message) if _is_bytes(blob := getattr(message, f.name))}
-    values = _ADAPTERS[name].dump_python(message, mode="json", exclude=set(blobs))
-    counts = {field: None if isinstance(blob, bytes) else len(blob) for field, blob in blobs.items()}
-    connection.send_bytes(orjson.dumps([name, values, counts]))
-    for blob in blobs.values():
-        for frame in [blob] if isinstance(blob, bytes) else blob:
-            connection.send_bytes(frame)
+    for frame in frames(message):
+        connection.send_bytes(frame)
 
 
 def receive(connection: Connection) -> Message:
@@ -64,10 +68,27 @@ def receive(connection: Connection) -> Message:
         EOFError: the other side is gone.
         OSError: the connection was closed.
     """
-    name, values, counts = orjson.loads(connection.recv_bytes())
+    return assemble(connection.recv_bytes)
+
+
+def frames(message: Message) -> list[bytes]:
+    """A message as what is sent, one after the other."""
+    name = type(message).__name__
+    blobs = {f.name: blob for f in fields(message) if _is_bytes(blob := getattr(message, f.name))}
+    values = _ADAPTERS[name].dump_python(message, mode="json", exclude=set(blobs))
+    counts = {field: None if isinstance(blob, bytes) else len(blob) for field, blob in blobs.items()}
+    found = [orjson.dumps([name, values, counts])]
+    for blob in blobs.values():
+        found += [blob] if isinstance(blob, bytes) else blob
+    return found
+
+
+def assemble(next_frame: Callable[[], bytes]) -> Message:
+    """A message from its frames, of which it takes as many as it has."""
+    name, values, counts = orjson.loads(next_frame())
     for field, count in counts.items():
-        frames = tuple(connection.recv_bytes() for _ in range(1 if count is None else count))
-        values[field] = frames[0] if count is None else frames
+        found = tuple(next_frame() for _ in range(1 if count is None else count))
+        values[field] = found[0] if count is None else found
     message: Message = _ADAPTERS[name].validate_python(values)
     return message
 

@@ -136,9 +136,9 @@ def _chosen(api: Client, order: Order) -> Iterator[Experiment]:
             except ApiError as error:
                 raise _named(error, experiment_id) from error
         return
-    if order.sweep_id:
-        api.get_sweep(order.sweep_id)  # else a sweep that is not there would be one without experiments
-    found = api.experiments(status=order.statuses, tag=order.tags, sweep_id=order.sweep_id, sort="created_at")
+    # A sweep that is not there would be one without experiments, if it were not asked for.
+    sweep_id = api.get_sweep(order.sweep_id).id if order.sweep_id else None
+    found = api.experiments(status=order.statuses, tag=order.tags, sweep_id=sweep_id, sort="created_at")
     yield from (one.value for one in found)
 
 

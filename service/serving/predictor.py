@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from service.serving.images import Pixels
+from service.telemetry import metrics
 
 __all__ = ["Predictor", "Servable", "own_name"]
 
@@ -99,7 +100,9 @@ class Predictor:
     def probabilities(self, model: Servable, pixels: Pixels) -> npt.NDArray[np.float32]:
         """The network's answer: float32 (n, 10) for pixels float32 (n, 784) of 0..255."""
         session = self._session(model)
+        begun = time.perf_counter()
         answer: list[Any] = session.runtime.run(session.outputs, {session.input: pixels / np.float32(255)})
+        metrics.predicted(len(pixels), time.perf_counter() - begun)
         probabilities: npt.NDArray[np.float32] = answer[0]
         return probabilities
 
@@ -109,13 +112,16 @@ class Predictor:
             session = self._sessions.get(key)
             if session is not None:
                 self._sessions.move_to_end(key)
+                metrics.cache_hit()
                 return session
+        metrics.CACHE_MISSES.inc()
         session = _open(self._load(model.experiment_id, key))
         with self._lock:
             self._sessions[key] = session
             self._sessions.move_to_end(key)
             while len(self._sessions) > self._capacity:
                 self._sessions.popitem(last=False)
+            metrics.CACHED_MODELS.set(len(self._sessions))
         return session
 
 

@@ -1,5 +1,19 @@
-"""Do the files and the rows agree? Finds missing, damaged and orphaned files, and removes orphans."""
+"""Do the files and the rows agree? Finds missing, damaged and orphaned files, and collects the orphans.
 
+Orphans are the files that no row names and that none will ever name. A file is put before the row that names it, so a
+file of an experiment that has not ended may be about to be named, however old it is: its worker may have been frozen,
+or the database away, for days. It may be old garbage, and be put again at this moment by an attempt that repeats the
+same bits. No age tells these apart. So only these are orphans, and nobody can make them anything else:
+
+- Files of an experiment that has ended, and that its row does not name. A row that has ended never changes its files:
+  every write of a worker is fenced, and needs a row that is running or being cancelled.
+- Files of an experiment that is gone. Ids are never used again.
+
+That needs an order: first the files are listed, then the rows are read. An experiment whose file is in the list had
+its row before, so a row that is not there then was deleted. The other way around, an experiment might begin in between.
+"""
+
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -12,10 +26,7 @@ from service.store.blobs import Blobs, StoredBlob
 from service.store.session import Database
 from service.store.tables import ExperimentRow
 
-__all__ = ["Report", "audit", "remove_orphans"]
-
-SETTLED = timedelta(hours=1)
-"""A file is written before the row that names it. Of an experiment that still runs, only older ones are orphans."""
+__all__ = ["Report", "audit", "orphans", "remove"]
 
 Key = tuple[str, str]
 """Experiment and SHA-256."""
@@ -31,14 +42,30 @@ class Report:
     """Named by a row, but not there."""
     corrupt: list[Key]
     """There, but with other bytes than their SHA-256 says."""
-    orphans: list[Key]
-    """There, but named by no row: left by a worker that died in between. Harmless. Files of experiments that are newer
-    than every row here are not counted."""
+    orphans: list[StoredBlob]
+    """There, but named by no row, now and for ever."""
 
     @property
     def sound(self) -> bool:
         """Whether every file that a row names is there and whole."""
         return not self.missing and not self.corrupt
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What the rows say at one moment."""
+
+    named: Set[Key]
+    unfinished: Set[str]
+    """Experiments that have not ended."""
+    newest: str
+    """The largest id. Ids ascend. Files of experiments that are newer than every row belong to another database, or
+    this one was restored from a backup: it does not know enough to call them garbage."""
+
+    def disown(self, blob: StoredBlob) -> bool:
+        """Whether the file is an orphan, if it was listed before the rows were read."""
+        experiment_id = blob.key[0]
+        return blob.key not in self.named and experiment_id not in self.unfinished and experiment_id <= self.newest
 
 
 def audit(database: Database, blobs: Blobs) -> Report:
@@ -47,45 +74,54 @@ def audit(database: Database, blobs: Blobs) -> Report:
     Raises:
         Unavailable: the database or the files cannot be reached.
     """
-    stored = blobs.list()  # before the rows: what is written and named after this cannot be missed in it
-    with database.read() as session:
-        named, running = _named(session)
-        # Ids ascend. Files of experiments that are newer than every row belong to another database, or this one was
-        # restored from a backup: it does not know enough to call them garbage.
-        newest = session.scalar(select(func.max(ExperimentRow.id))) or ""
+    stored = blobs.list()
+    with database.read(unhurried=True) as session:
+        rows = _rows(session)
     missing, corrupt = [], []
-    for key in sorted(named):
+    for key in sorted(rows.named):
         try:
             blobs.get(*key)
         except BlobMissing:
             missing.append(key)
         except BlobCorrupt:
             corrupt.append(key)
-    orphans = sorted(b.key for b in stored if b.key not in named and b.key[0] <= newest and _settled(b, running))
     # A row may have moved on to a newer checkpoint since it was read.
-    with database.read() as session:
-        now, _ = _named(session)
+    with database.read(unhurried=True) as session:
+        now = _rows(session).named
     return Report(
-        checked=len(named),
+        checked=len(rows.named),
         missing=[key for key in missing if key in now],
         corrupt=[key for key in corrupt if key in now],
-        orphans=[key for key in orphans if key not in now],
+        orphans=_sorted(blob for blob in stored if rows.disown(blob)),
     )
 
 
-def remove_orphans(blobs: Blobs, report: Report) -> None:
-    """Delete the files that no row names.
+def orphans(database: Database, blobs: Blobs, *, older_than: timedelta = timedelta()) -> list[StoredBlob]:
+    """The files that no row names and none ever will, without reading what is in them. Safe at any age; those that were
+    written in the last `older_than`, by the store's clock against ours, are left out.
 
     Raises:
-        Unavailable: the files cannot be reached.
+        Unavailable: the database or the files cannot be reached.
     """
-    for key in report.orphans:
-        blobs.delete(*key)
+    stored = blobs.list()
+    with database.read(unhurried=True) as session:
+        rows = _rows(session)
+    before = datetime.now(UTC) - older_than
+    return _sorted(blob for blob in stored if rows.disown(blob) and blob.modified <= before)
 
 
-def _named(session: Session) -> tuple[set[Key], set[str]]:
-    """The files that rows name, and the experiments that have not ended."""
-    rows = session.execute(
+def remove(blobs: Blobs, found: Iterable[StoredBlob]) -> None:
+    """Delete these orphans. They need not be looked at again: nothing can have made them needed.
+
+    Raises:
+        Unavailable: the files cannot be reached. Those that were deleted until then are gone.
+    """
+    for blob in found:
+        blobs.delete(*blob.key)
+
+
+def _rows(session: Session) -> _Rows:
+    files = session.execute(
         select(
             ExperimentRow.id,
             ExperimentRow.status,
@@ -95,13 +131,14 @@ def _named(session: Session) -> tuple[set[Key], set[str]]:
         )
     )
     named: set[Key] = set()
-    running: set[str] = set()
-    for experiment_id, status, *files in rows:
-        named |= {(experiment_id, sha256) for sha256 in files if sha256 is not None}
+    unfinished: set[str] = set()
+    for experiment_id, status, *hashes in files:
+        named |= {(experiment_id, sha256) for sha256 in hashes if sha256 is not None}
         if not Status(status).terminal:
-            running.add(experiment_id)
-    return named, running
+            unfinished.add(experiment_id)
+    newest = session.scalar(select(func.max(ExperimentRow.id))) or ""
+    return _Rows(named=named, unfinished=unfinished, newest=newest)
 
 
-def _settled(blob: StoredBlob, running: set[str]) -> bool:
-    return blob.key[0] not in running or blob.modified < datetime.now(UTC) - SETTLED
+def _sorted(found: Iterable[StoredBlob]) -> list[StoredBlob]:
+    return sorted(found, key=lambda blob: blob.key)

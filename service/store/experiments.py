@@ -1,16 +1,12 @@
 """Experiments as clients see them: create, read, list, cancel, delete."""
 
-import base64
-import binascii
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
 
-import orjson
 import uuid_utils
-from sqlalchemy import ColumnElement, delete, func, insert, or_, select, tuple_
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
 
 from service.domain.experiment import (
     EpochMetrics,
@@ -30,16 +26,13 @@ from service.errors import (
     ExperimentHasAlias,
     ExperimentNotFinished,
     ExperimentNotFound,
-    InvalidCursor,
     QueueFull,
 )
+from service.store.calls import call_workers
 from service.store.tables import AliasRow, EpochRow, EventRow, ExperimentRow, SweepRow, TagRow, database_now
 from service.store.transitions import move
 
 __all__ = [
-    "Filter",
-    "Page",
-    "Sort",
     "StoredEvent",
     "cancel",
     "create",
@@ -47,35 +40,13 @@ __all__ = [
     "delete_finished",
     "events_after",
     "get",
+    "last_events",
     "metrics",
-    "page",
     "require_room",
     "retry",
     "to_experiment",
     "to_metrics",
 ]
-
-Sort = Literal["created_at", "-created_at", "test_accuracy", "-test_accuracy"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filter:
-    """Which experiments to list. Values of one field are alternatives; fields narrow each other."""
-
-    status: list[Status] = field(default_factory=list)
-    activation: list[str] = field(default_factory=list)
-    depth: list[int] = field(default_factory=list)
-    dataset: list[str] = field(default_factory=list)
-    sweep_id: str | None = None
-    tag: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some experiments, and the cursor of those that follow."""
-
-    experiments: list[Experiment]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True)
@@ -93,21 +64,32 @@ def create(
     *,
     sweep_id: str | None = None,
     retry_of: str | None = None,
+    created_by: str | None = None,
+    trace_context: str | None = None,
     max_queued: int | None = None,
 ) -> Experiment:
-    """Queue a new experiment.
+    """Queue a new experiment. `created_by` is the id of the API key that asked for it, and `trace_context` the
+    `traceparent` under which it shall be traced.
 
     Raises:
         QueueFull: `max_queued` wait already.
     """
     if max_queued is not None:
         require_room(session, 1, max_queued=max_queued)
-    (experiment_id,) = create_many(session, [spec], sweep_id=sweep_id, retry_of=retry_of)
+    (experiment_id,) = create_many(
+        session, [spec], sweep_id=sweep_id, retry_of=retry_of, created_by=created_by, trace_context=trace_context
+    )
     return get(session, experiment_id)
 
 
 def create_many(
-    session: Session, specs: Iterable[Spec], *, sweep_id: str | None = None, retry_of: str | None = None
+    session: Session,
+    specs: Iterable[Spec],
+    *,
+    sweep_id: str | None = None,
+    retry_of: str | None = None,
+    created_by: str | None = None,
+    trace_context: str | None = None,
 ) -> list[str]:
     """Queue new experiments, all at one moment, in as many statements however many they are.
 
@@ -131,11 +113,13 @@ def create_many(
                 "stack_key": spec.stack_key,
                 "sweep_id": sweep_id,
                 "retry_of": retry_of,
+                "created_by": created_by,
+                "trace_context": trace_context,
                 "last_event": 1,
                 "created_at": now,
             }
         )
-        tags += ({"experiment_id": experiment_id, "tag": tag} for tag in set(spec.tags))
+        tags += ({"experiment_id": experiment_id, "tag": tag, "created_at": now} for tag in set(spec.tags))
         first = {"status": Status.QUEUED.value, "attempt": 0}
         events.append(
             {"experiment_id": experiment_id, "sequence": 1, "type": "status", "data": first, "created_at": now}
@@ -143,6 +127,7 @@ def create_many(
     for table, rows in ((ExperimentRow, experiments), (TagRow, tags), (EventRow, events)):
         if rows:
             session.execute(insert(table), rows)
+    call_workers(session)
     return [row["id"] for row in experiments]
 
 
@@ -171,27 +156,6 @@ def get(session: Session, experiment_id: str) -> Experiment:
         ExperimentNotFound: there is none with this id.
     """
     return to_experiment(_row(session, experiment_id))
-
-
-def page(session: Session, wanted: Filter, *, sort: Sort, cursor: str | None, limit: int) -> Page:
-    """List experiments, `limit` at a time. A page stays right while experiments are added: it goes on from a
-    place in the order (keyset), not from a number of rows.
-
-    Raises:
-        InvalidCursor: the cursor was not made here for this sort order.
-    """
-    column, descending = _sort_column(sort), sort.startswith("-")
-    statement = select(ExperimentRow).where(*_conditions(wanted))
-    if cursor is not None:
-        statement = statement.where(_after(column, descending, *_decode(cursor, sort)))
-    key = column.desc().nulls_last() if descending else column.asc().nulls_last()
-    tie = ExperimentRow.id.desc() if descending else ExperimentRow.id.asc()
-    rows = session.scalars(statement.order_by(key, tie).limit(limit + 1)).all()
-    more = len(rows) > limit
-    return Page(
-        [to_experiment(row) for row in rows[:limit]],
-        _encode(sort, getattr(rows[limit - 1], column.key), rows[limit - 1].id) if more else None,
-    )
 
 
 def metrics(session: Session, experiment_id: str, *, after_epoch: int = 0) -> Metrics:
@@ -253,7 +217,14 @@ def cancel(session: Session, experiment_id: str) -> Experiment:
     raise AssertionError("an experiment is queued or running, yet neither could be moved")
 
 
-def retry(session: Session, experiment_id: str, *, max_queued: int | None = None) -> Experiment:
+def retry(
+    session: Session,
+    experiment_id: str,
+    *,
+    created_by: str | None = None,
+    trace_context: str | None = None,
+    max_queued: int | None = None,
+) -> Experiment:
     """Queue a new experiment with the same spec, in the same sweep.
 
     Raises:
@@ -269,7 +240,23 @@ def retry(session: Session, experiment_id: str, *, max_queued: int | None = None
         session.execute(select(SweepRow.id).where(SweepRow.id == first.sweep_id).with_for_update(read=True))
         session.expire_all()
         first = get(session, experiment_id)
-    return create(session, first.spec, sweep_id=first.sweep_id, retry_of=experiment_id, max_queued=max_queued)
+    return create(
+        session,
+        first.spec,
+        sweep_id=first.sweep_id,
+        retry_of=experiment_id,
+        created_by=created_by,
+        trace_context=trace_context,
+        max_queued=max_queued,
+    )
+
+
+def last_events(session: Session, experiment_ids: Collection[str]) -> dict[str, int]:
+    """The number of the last event of each of these that still exists."""
+    rows = session.execute(
+        select(ExperimentRow.id, ExperimentRow.last_event).where(ExperimentRow.id.in_(experiment_ids))
+    )
+    return dict(rows.all())
 
 
 def delete_finished(session: Session, experiment_id: str) -> list[str]:
@@ -354,69 +341,3 @@ def _row(session: Session, experiment_id: str) -> ExperimentRow:
 
 def _not_found(experiment_id: str) -> ExperimentNotFound:
     return ExperimentNotFound(f"there is no experiment {experiment_id}: GET /experiments lists them")
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    for column, values in (
-        (ExperimentRow.status, [status.value for status in wanted.status]),
-        (ExperimentRow.activation, wanted.activation),
-        (ExperimentRow.depth, wanted.depth),
-        (ExperimentRow.dataset, wanted.dataset),
-    ):
-        if values:
-            conditions.append(column.in_(values))
-    if wanted.sweep_id is not None:
-        conditions.append(ExperimentRow.sweep_id == wanted.sweep_id)
-    if wanted.tag:
-        tagged = (
-            select(TagRow.experiment_id)
-            .where(TagRow.tag.in_(wanted.tag))
-            .group_by(TagRow.experiment_id)
-            .having(func.count() == len(set(wanted.tag)))
-        )
-        conditions.append(ExperimentRow.id.in_(tagged))
-    return conditions
-
-
-def _sort_column(sort: Sort) -> InstrumentedAttribute[Any]:
-    return ExperimentRow.created_at if sort.endswith("created_at") else ExperimentRow.test_accuracy
-
-
-def _after(
-    column: InstrumentedAttribute[Any],
-    descending: bool,
-    value: datetime | float | None,
-    experiment_id: str,
-) -> ColumnElement[bool]:
-    """What comes behind (value, id) in the order; rows without a value come last."""
-    identity = ExperimentRow.id
-    beyond = identity < experiment_id if descending else identity > experiment_id
-    if value is None:
-        return column.is_(None) & beyond
-    here = tuple_(column, identity)
-    place = tuple_(value, experiment_id)
-    ahead = here < place if descending else here > place
-    return ahead if column is ExperimentRow.created_at else or_(ahead, column.is_(None))
-
-
-def _encode(sort: Sort, value: datetime | float | None, experiment_id: str) -> str:
-    plain = value.isoformat() if isinstance(value, datetime) else value
-    return base64.urlsafe_b64encode(orjson.dumps([sort, plain, experiment_id])).decode().rstrip("=")
-
-
-def _decode(cursor: str, sort: Sort) -> tuple[datetime | float | None, str]:
-    wrong = InvalidCursor("the cursor is not one that this list gave: begin again without it", "/cursor")
-    try:
-        made_for, value, experiment_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if sort.endswith("created_at"):
-            value = datetime.fromisoformat(value)
-            if value.tzinfo is None:
-                raise wrong
-        elif value is not None and not isinstance(value, float):
-            raise wrong
-    except (ValueError, TypeError, binascii.Error):
-        raise wrong from None
-    if made_for != sort or not isinstance(experiment_id, str) or "\0" in experiment_id:
-        raise wrong
-    return value, experiment_id

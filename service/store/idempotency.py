@@ -3,6 +3,7 @@
 After draft-ietf-httpapi-idempotency-key-header: a repeated request gets the first one's answer.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,23 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from service.domain.access import Actor
 from service.errors import IdempotencyKeyInFlight, IdempotencyKeyReused
 from service.store.session import insert_if_absent
 from service.store.tables import IdempotencyRow, database_now
 
-__all__ = ["once"]
+__all__ = ["key_of", "once"]
 
 WAIT_SECONDS = 5
+
+
+def key_of(actor: Actor, key: str | None) -> str | None:
+    """The key under which an answer to this actor is kept. Two API keys may choose the same: neither gets the other's
+    answers.
+    """
+    if key is None or actor.key_id is None:
+        return key
+    return f"{actor.key_id}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def once(

@@ -23,6 +23,7 @@ __all__ = [
     "Alias",
     "ServableModel",
     "aliases",
+    "best",
     "delete_alias",
     "find_alias",
     "resolve_alias",
@@ -110,6 +111,12 @@ def aliases(session: Session) -> list[Alias]:
     )
     found += [_alias(alias.name, row, computed=False, updated_at=alias.updated_at) for alias, row in rows]
     return found
+
+
+def best(session: Session) -> list[str]:
+    """The experiments that the computed aliases name now."""
+    rows = [_best(session, dataset) for dataset in computed_aliases().values()]
+    return [row.id for row in rows if row is not None]
 
 
 def find_alias(session: Session, name: str) -> Alias:

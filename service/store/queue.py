@@ -7,6 +7,7 @@ begun or the experiment has ended: a stale worker can never write over a newer o
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, select, update
@@ -15,10 +16,11 @@ from sqlalchemy.orm import Session
 from service.domain.events import Trained
 from service.domain.experiment import EpochMetrics, ErrorCode, Spec, Status
 from service.errors import LeaseLost
-from service.store.tables import EpochRow, ExperimentRow, database_now
+from service.store.tables import EpochRow, ExperimentRow, TagRow, database_now
 from service.store.transitions import append_event, move, update_returning
 
 __all__ = [
+    "OWNED",
     "Claim",
     "ModelFiles",
     "claim",
@@ -38,6 +40,7 @@ __all__ = [
 
 MESSAGE_LENGTH = 1000
 OWNED = (Status.RUNNING.value, Status.CANCELLING.value)
+"""Statuses in which an experiment belongs to a worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,10 @@ class Claim:
     spec: Spec
     checkpoint_sha256: str | None
     """Blob to resume from, or None."""
+    trace_context: str | None = None
+    """`traceparent` of the request that queued it, if it is traced."""
+    queued_at: datetime | None = None
+    """When it was queued first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +200,9 @@ def finish(session: Session, claimed: Claim, trained: Trained, files: ModelFiles
         onnx_bytes=len(trained.onnx),
     )
     row.checkpoint_sha256 = row.checkpoint_epoch = None  # whatever the outcome: its file is discarded
+    if row.status == Status.SUCCEEDED:
+        tags = update(TagRow).where(TagRow.experiment_id == row.id).values(test_accuracy=trained.test_accuracy)
+        session.execute(tags.execution_options(synchronize_session=False))
     return Status(row.status), checkpoint
 
 
@@ -258,6 +268,8 @@ def _claim(row: ExperimentRow, owner: str) -> Claim:
         owner=owner,
         spec=Spec.model_validate(row.spec),
         checkpoint_sha256=row.checkpoint_sha256,
+        trace_context=row.trace_context,
+        queued_at=row.created_at,
     )
 
 

@@ -1,8 +1,11 @@
 """Connections and transactions, the same for SQLite and PostgreSQL."""
 
+import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -16,7 +19,13 @@ from service.errors import InvalidInput, Unavailable
 __all__ = ["Database", "insert_if_absent"]
 
 SQLITE_BUSY_MS = 5_000
+SQLITE_TURN_SECONDS = 15.0
+"""For a write of this process to get its turn among those of its own threads. They go on, other than whoever has locked
+the file for long; and a crowd on a busy machine may be long."""
 POSTGRES_CONNECT_SECONDS = 5
+POSTGRES_ANSWER_SECONDS = 30.0
+"""For the answer to one statement. Nothing that a request or a worker asks takes a second, unless it waits for a lock;
+what is known to take longer, such as a migration, waits without end."""
 # A server that is cut off says nothing. Without these a write would wait for the kernel to give up: minutes, or hours.
 POSTGRES_KEEPALIVE = {
     "keepalives_idle": 5,
@@ -24,6 +33,15 @@ POSTGRES_KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+
+POSTGRES_SESSION = (
+    "SET idle_in_transaction_session_timeout = '15s'",
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 3",
+    "SET tcp_keepalives_count = 3",
+)
+"""The same seen from the server: a host that is cut off in the middle of a transaction must not hold its locks."""
 
 
 class Database:
@@ -51,14 +69,21 @@ class Database:
         """Whether the database is a file of this machine."""
         return self.url.get_backend_name() == "sqlite"
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is SQLite's file and not there: whoever connects makes it."""
+        return self.is_sqlite and not Path(self.url.database or "").exists()
+
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A transaction that only reads.
+    def read(self, *, unhurried: bool = False) -> Iterator[Session]:
+        """A transaction that only reads; `unhurried` where one statement may take minutes.
 
         Raises:
             Unavailable: the database cannot be reached.
         """
         with _translated(), self._read() as session, session.begin():
+            if unhurried:
+                _wait_without_end(session.connection())
             yield session
 
     @contextmanager
@@ -72,6 +97,22 @@ class Database:
             yield session
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A bare connection in a transaction that sees the database as it is now, however long it goes on and whatever
+        others write meanwhile. They wait for it nowhere.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+        """
+        options: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with _translated(), self.engine.execution_options(**options).begin() as connection:
+            _wait_without_end(connection)
+            if not self.is_sqlite:
+                # What is read goes to a disk or a store that may be slow, and no lock is held that anybody waits for.
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield connection
+
+    @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A bare connection in a transaction that may write, for migrations.
 
@@ -79,6 +120,7 @@ class Database:
             Unavailable: the database cannot be reached.
         """
         with _translated(), self.engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+            _wait_without_end(connection)
             yield connection
 
     @contextmanager
@@ -89,7 +131,7 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        if not self._turn.acquire(timeout=SQLITE_BUSY_MS / 1000):
+        if not self._turn.acquire(timeout=SQLITE_TURN_SECONDS):
             raise Unavailable(_unusable("it is locked"))
         try:
             yield
@@ -119,12 +161,14 @@ def _unusable(reason: str) -> str:
 
 def _reason(error: Exception) -> str:
     """The kind of fault, without the SQL, the address or the password that the driver's own text may hold."""
-    if "locked" in str(error):
+    if "locked" in str(error) or "lock timeout" in str(error):
         return "it is locked"
     if "full" in str(error):
         return "its disk is full"
     if "readonly" in str(error):
         return "it cannot be written"
+    if "no answer" in str(error):
+        return "it gives no answer"
     return "it cannot be reached"
 
 
@@ -141,7 +185,7 @@ def insert_if_absent(session: Session, table: type[DeclarativeBase], **values: o
 def _normalised(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter where the port is no number
         raise InvalidInput("the database URL cannot be read: sqlite:///path or postgresql://...") from None
     drivers = {
         "sqlite": "sqlite+pysqlite",
@@ -157,20 +201,67 @@ def _normalised(url: str) -> URL:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_pre_ping=True,
+        hide_parameters=True,
         pool_size=10,
         max_overflow=20,
-        connect_args={"connect_timeout": POSTGRES_CONNECT_SECONDS, "application_name": "epochd", **POSTGRES_KEEPALIVE},
+        connect_args={
+            "connect_timeout": POSTGRES_CONNECT_SECONDS,
+            "application_name": "epochd",
+            # A prepared statement is sooner or later planned without its values: then no partial index fits, and what
+            # idle workers ask ten times a second reads the whole table.
+            "prepare_threshold": None,
+            **POSTGRES_KEEPALIVE,
+        },
     )
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "connect", _set_session)
+    event.listen(engine, "checkout", _hurry)
+    return engine
+
+
+def _connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:  # noqa: ANN401 - the driver's
+    from service.store.patience import ImpatientConnection  # where the database is SQLite, it would take 8 MB
+
+    connection = ImpatientConnection.connect(*arguments, **options)
+    _hurry(connection)
+    return connection
+
+
+def _hurry(connection: Any, *_: object) -> None:  # noqa: ANN401 - the driver's
+    connection.answer_seconds = POSTGRES_ANSWER_SECONDS
+
+
+def _wait_without_end(connection: Connection) -> None:
+    """Until it is given back, this connection waits for every answer."""
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        driver.answer_seconds = None
+
+
+def _set_session(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
+    connection.autocommit = True
+    for statement in POSTGRES_SESSION:
+        connection.execute(statement)
+    connection.autocommit = False
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=10, max_overflow=20)
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False}, pool_size=10, max_overflow=20, hide_parameters=True
+    )
+    event.listen(engine, "do_connect", _make_private)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _make_private(_dialect: object, _record: object, arguments: Any, _options: object) -> None:  # noqa: ANN401
+    """Make the file before SQLite does: the owner's alone. What SQLite puts beside it gets the same permissions."""
+    with contextlib.suppress(OSError):  # it is there, or cannot be: SQLite says it better
+        os.close(os.open(arguments[0], os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's

@@ -35,8 +35,16 @@ class SweepPage:
     next_cursor: str | None
 
 
-def create(session: Session, spec: SweepSpec, *, max_queued: int | None = None) -> Sweep:
-    """Queue every experiment of a sweep, in the caller's transaction: all of them or none.
+def create(
+    session: Session,
+    spec: SweepSpec,
+    *,
+    created_by: str | None = None,
+    trace_context: str | None = None,
+    max_queued: int | None = None,
+) -> Sweep:
+    """Queue every experiment of a sweep, in the caller's transaction: all of them or none. `created_by` is the id of
+    the API key that asked for it.
 
     Raises:
         QueueFull: not all of them would fit among `max_queued` that wait.
@@ -52,7 +60,7 @@ def create(session: Session, spec: SweepSpec, *, max_queued: int | None = None) 
     )
     session.add(row)
     session.flush()
-    experiments.create_many(session, spec.specs(), sweep_id=row.id)
+    experiments.create_many(session, spec.specs(), sweep_id=row.id, created_by=created_by, trace_context=trace_context)
     return get(session, row.id)
 
 

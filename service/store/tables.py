@@ -1,10 +1,13 @@
 """The tables, and the few SQL functions that SQLite and PostgreSQL spell differently."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
+    Boolean,
+    Date,
     DateTime,
     Dialect,
     Float,
@@ -24,13 +27,17 @@ from sqlalchemy.sql.functions import GenericFunction
 
 __all__ = [
     "AliasRow",
+    "AuditRow",
     "Base",
     "EpochRow",
     "EventRow",
     "ExperimentRow",
     "IdempotencyRow",
+    "KeyRow",
     "SweepRow",
     "TagRow",
+    "UsageRow",
+    "WorkerRow",
     "database_now",
 ]
 
@@ -100,24 +107,36 @@ class ExperimentRow(Base):
 
     __tablename__ = "experiments"
     __table_args__ = (
-        Index("ix_experiments_queue", "queue_rank", "id",
+        # The status stands in the index, too: SQLite would not take its order for an answer otherwise, and sort.
+        Index("ix_experiments_queue", "status", "queue_rank", "id",
               sqlite_where=text("status = 'queued'"), postgresql_where=text("status = 'queued'")),
-        Index("ix_experiments_stack", "stack_key", "queue_rank", "id",
+        Index("ix_experiments_stack", "status", "stack_key", "queue_rank", "id",
               sqlite_where=text("status = 'queued'"), postgresql_where=text("status = 'queued'")),
         Index("ix_experiments_leases", "lease_expires_at",
               sqlite_where=text("status IN ('running', 'cancelling')"),
               postgresql_where=text("status IN ('running', 'cancelling')")),
-        Index("ix_experiments_status_created_at", "status", "created_at", "id"),
+        # Every filter of a list has an index in each order: so no page is sorted from all that matches.
         Index("ix_experiments_created_at", "created_at", "id"),
-        Index("ix_experiments_best", "dataset", "test_accuracy", "id",
-              sqlite_where=text("test_accuracy IS NOT NULL"), postgresql_where=text("test_accuracy IS NOT NULL")),
         Index("ix_experiments_test_accuracy", "test_accuracy", "id"),
+        Index("ix_experiments_status_created_at", "status", "created_at", "id"),
+        Index("ix_experiments_activation", "activation", "created_at", "id"),
+        Index("ix_experiments_activation_test_accuracy", "activation", "test_accuracy", "id"),
+        Index("ix_experiments_depth", "depth", "created_at", "id"),
+        Index("ix_experiments_depth_test_accuracy", "depth", "test_accuracy", "id"),
         Index("ix_experiments_arm", "activation", "depth", "created_at", "id"),
+        Index("ix_experiments_arm_test_accuracy", "activation", "depth", "test_accuracy", "id"),
+        Index("ix_experiments_dataset", "dataset", "created_at", "id"),
+        Index("ix_experiments_best", "dataset", "test_accuracy", "id"),
         Index("ix_experiments_sweep_id", "sweep_id", "created_at", "id"),
+        Index("ix_experiments_sweep_test_accuracy", "sweep_id", "test_accuracy", "id",
+              sqlite_where=text("sweep_id IS NOT NULL"), postgresql_where=text("sweep_id IS NOT NULL")),
         # A sweep's progress is counted from this index alone.
         Index("ix_experiments_sweep_progress", "sweep_id", "status", "finished_at",
               sqlite_where=text("sweep_id IS NOT NULL"), postgresql_where=text("sweep_id IS NOT NULL")),
         Index("ix_experiments_retry_of", "retry_of"),
+        # How much each key has waiting.
+        Index("ix_experiments_created_by", "created_by",
+              sqlite_where=text("status = 'queued'"), postgresql_where=text("status = 'queued'")),
     )  # fmt: skip
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -132,6 +151,10 @@ class ExperimentRow(Base):
     """Equal where specs can be trained as one; null where they are trained alone."""
     sweep_id: Mapped[str | None] = mapped_column(String(36))
     retry_of: Mapped[str | None] = mapped_column(String(36))
+    created_by: Mapped[str | None] = mapped_column(String(16))
+    """The API key that queued it; null where no key was asked for."""
+    trace_context: Mapped[str | None] = mapped_column(String(64))
+    """`traceparent` of the request that queued it (https://www.w3.org/TR/trace-context/)."""
 
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     drains: Mapped[int] = mapped_column(Integer, default=0)
@@ -160,13 +183,20 @@ class ExperimentRow(Base):
 
 
 class TagRow(Base):
-    """One tag of one experiment, to find it by."""
+    """One tag of one experiment, to find it by. What experiments are sorted by stands here again: so an index has a
+    tag's experiments in every order, and a common tag is as fast as a rare one.
+    """
 
     __tablename__ = "experiment_tags"
-    __table_args__ = (Index("ix_experiment_tags_tag", "tag", "experiment_id"),)
+    __table_args__ = (
+        Index("ix_experiment_tags_created_at", "tag", "created_at", "experiment_id"),
+        Index("ix_experiment_tags_test_accuracy", "tag", "test_accuracy", "experiment_id"),
+    )
 
     experiment_id: Mapped[str] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    test_accuracy: Mapped[float | None] = mapped_column(Float(53))
 
 
 class EpochRow(Base):
@@ -237,3 +267,66 @@ class SweepRow(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(Json)
     size: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class WorkerRow(Base):
+    """A worker, as it last told of itself."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    process: Mapped[int] = mapped_column(Integer)
+    engine: Mapped[str] = mapped_column(String(16))
+    slots: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str] = mapped_column(String(32))
+    draining: Mapped[bool] = mapped_column(Boolean)
+    trouble: Mapped[str | None] = mapped_column(String(1000))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class KeyRow(Base):
+    """An API key. Its secret is stored nowhere: only the SHA-256 of it, which suffices for 256 random bits."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AuditRow(Base):
+    """Who did what, and when. Names nothing by a foreign key: it outlives what it tells of."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index("ix_audit_events_target", "target", "id"),
+        Index("ix_audit_events_key_id", "key_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    key_id: Mapped[str | None] = mapped_column(String(16))
+    actor: Mapped[str] = mapped_column(String(100))
+    address: Mapped[str | None] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(64))
+    target: Mapped[str | None] = mapped_column(String(100))
+    request_id: Mapped[str | None] = mapped_column(String(128))
+    details: Mapped[dict[str, Any]] = mapped_column(Json)
+
+
+class UsageRow(Base):
+    """What a key's training has cost on a day (UTC), by the estimates with which it was queued."""
+
+    __tablename__ = "training_usage"
+
+    key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    parameter_steps: Mapped[int] = mapped_column(BigInteger)

@@ -6,11 +6,14 @@ from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.domain.experiment import Status
+from service.store.calls import call_workers
 from service.store.tables import EventRow, ExperimentRow, database_now
 
 __all__ = ["append_event", "move", "move_all", "update_returning"]
 
 RELEASED = {"owner": None, "lease_expires_at": None}
+CALLED = {Status.QUEUED, Status.CANCELLING}
+"""What a worker shall hear of at once."""
 
 
 def move(
@@ -32,6 +35,8 @@ def move(
         return None
     for kind, data in _told(row, reason):
         append_event(session, row, kind, data)
+    if target in CALLED:
+        call_workers(session)
     return row
 
 
@@ -48,6 +53,8 @@ def move_all(session: Session, target: Status, *where: ColumnElement[bool]) -> i
         .execution_options(populate_existing=True, synchronize_session=False)
     )
     rows = session.scalars(statement).all()
+    if rows and target in CALLED:
+        call_workers(session)
     if rows:
         now = session.scalar(select(database_now()))
         session.execute(

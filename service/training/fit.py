@@ -213,6 +213,8 @@ def _finish(stack: Stack, living: Living) -> Iterator[Event]:
 def _configure() -> None:
     """One thread an experiment: as fast as two for networks this small, and the order of every sum is fixed."""
     tf.get_logger().setLevel("ERROR")  # it warns of a graph for every experiment, which is what is wanted
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)  # or it takes all memory, and others have none
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
@@ -221,4 +223,4 @@ def _configure() -> None:
 
 @functools.cache
 def _tensors(name: str, data_dir: str) -> Tensors:
-    return Tensors(datasets.load(name, Path(data_dir)))
+    return Tensors(datasets.load_kept(name, Path(data_dir)))

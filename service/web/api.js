@@ -43,6 +43,9 @@ class Reach extends EventTarget {
 
 export const reach = new Reach();
 
+// Tells by "refused" that the service asks for an API key, or for another one.
+export const refusals = new EventTarget();
+
 export async function send(path, options = {}) {
   let response;
   try {
@@ -53,6 +56,7 @@ export async function send(path, options = {}) {
   }
   if (response.ok) return response;
   if (GONE.has(response.status)) reach.lost();
+  if (response.status === 401 && path !== "/session") refusals.dispatchEvent(new Event("refused"));
   throw new Problem(await response.json().catch(() => ({})), response.status);
 }
 

@@ -3,17 +3,19 @@
 import { reach } from "./api.js";
 import { h, say, setText } from "./dom.js";
 import { LANGUAGES, language, speak, t } from "./i18n.js";
-import { failure } from "./parts.js";
+import { attempt, failure } from "./parts.js";
+import { session, whenRefused } from "./session.js";
 
+// Address, module, list that it belongs to, and the scope without which nothing can be done there.
 const ROUTES = [
-  [/^\/experiments$/, "experiments", "experiments"],
-  [/^\/experiments\/new$/, "new-experiment", "experiments"],
-  [/^\/experiments\/([^/]+)$/, "experiment", "experiments"],
-  [/^\/compare$/, "compare", "experiments"],
-  [/^\/sweeps$/, "sweeps", "sweeps"],
-  [/^\/sweeps\/new$/, "new-sweep", "sweeps"],
-  [/^\/sweeps\/([^/]+)$/, "sweep", "sweeps"],
-  [/^\/draw$/, "draw", "draw"],
+  [/^\/experiments$/, "experiments", "experiments", "read"],
+  [/^\/experiments\/new$/, "new-experiment", "experiments", "write"],
+  [/^\/experiments\/([^/]+)$/, "experiment", "experiments", "read"],
+  [/^\/compare$/, "compare", "experiments", "read"],
+  [/^\/sweeps$/, "sweeps", "sweeps", "read"],
+  [/^\/sweeps\/new$/, "new-sweep", "sweeps", "write"],
+  [/^\/sweeps\/([^/]+)$/, "sweep", "sweeps", "read"],
+  [/^\/draw$/, "draw", "draw", "predict"],
 ];
 
 const main = document.querySelector("#main");
@@ -44,10 +46,15 @@ async function show(first = false) {
   const view = h("div", { class: "view" });
   main.replaceChildren(view);
   try {
-    if (!route) throw new Error(t("noPage", { path }));
-    const module = await load(route[1]);
+    await session.known();
     if (signal.aborted) return;
-    await module.default(view, { id: route[0].exec(path)[1], query: new URLSearchParams(search), signal });
+    who();
+    if (!route && !session.outside) throw new Error(t("noPage", { path }));
+    if (!session.outside && !session.may(route[3])) throw new Error(t("mayNot", { name: session.name, scope: route[3] }));
+    const module = await load(session.outside ? "sign-in" : route[1]);
+    if (signal.aborted) return;
+    const id = session.outside ? null : route[0].exec(path)[1];
+    await module.default(view, { id, query: new URLSearchParams(search), signal, entered: show });
   } catch (error) {
     if (signal.aborted) return;
     if (reach.away) {
@@ -63,6 +70,13 @@ async function show(first = false) {
   title?.setAttribute("tabindex", "-1");
   title?.focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+// Who has signed in, and how to leave.
+function who() {
+  const inside = session.name !== null;
+  document.querySelector("#who").textContent = session.name ?? "";
+  document.querySelector("#leave").hidden = !inside;
 }
 
 function colours() {
@@ -99,6 +113,12 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   frame();
   dispatchEvent(new Event("colours"));
 });
+document.querySelector("#leave").addEventListener("click", () => attempt(document.querySelector("#problem"), async () => {
+  await session.leave();
+  say(t("signedOut"));
+  show();
+}));
+whenRefused(() => show());
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment says which view is shown
   main.focus();

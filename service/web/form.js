@@ -91,17 +91,23 @@ export function tell(fields, place, error, { move = false } = {}) {
 export function sends(form, path, read, wrong, signal) {
   const send = submission(path);
   const submit = form.querySelector("button:not([type])");
+  const unanswered = h("div"); // stays until the button is pressed or the form changed: what a check finds is told elsewhere
+  submit.parentElement.before(unanswered);
+  form.addEventListener("input", () => unanswered.replaceChildren());
   let busy = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (busy) return;
     busy = true;
+    unanswered.replaceChildren();
     submit.setAttribute("aria-disabled", "true"); // `disabled` would take the focus from it
     try {
       const { id } = await send(read());
       if (!signal.aborted) location.hash = `#${path}/${id}`; // who has gone on is left there
     } catch (error) {
-      if (!signal.aborted) wrong(reach.away ? new Error(t("notSent")) : error);
+      if (signal.aborted) return;
+      if (reach.away) unanswered.replaceChildren(failure({ message: t("notSent") }));
+      else wrong(error);
     } finally {
       busy = false;
       submit.removeAttribute("aria-disabled");

@@ -1,6 +1,6 @@
 // What changes while it is looked at: events where the API sends them, else asking again, politely.
 
-import { Problem, reach } from "./api.js";
+import { Problem, get, reach, refusals } from "./api.js";
 
 const wait = (milliseconds, signal) =>
   new Promise((resolve) => {
@@ -31,6 +31,12 @@ export async function poll(ask, signal) {
   }
 }
 
+async function refused() {
+  const { name } = await get("/session").catch(() => ({}));
+  if (name === null) refusals.dispatchEvent(new Event("refused"));
+  return name === null;
+}
+
 // Follows an experiment's events: `on[type](data)`. When the service comes back the stream begins anew, so that a
 // handler may be told twice what it knows. A page that nobody sees has none: a browser keeps six connections to a place.
 export function follow(path, on, signal) {
@@ -50,7 +56,9 @@ export function follow(path, on, signal) {
       });
     }
     stream.addEventListener("error", async () => {
+      const answered = stream.readyState === EventSource.CLOSED; // by no stream; with which status, browsers do not say
       stream.close();
+      if (answered && (await refused())) return;
       reach.lost();
       await reach.back();
       if (source === stream) open();

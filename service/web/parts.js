@@ -3,6 +3,7 @@
 import { post, reach, remove } from "./api.js";
 import { button, confirmed, h, link, say, setText } from "./dom.js";
 import { t } from "./i18n.js";
+import { session } from "./session.js";
 
 export const ACTIVE = new Set(["queued", "running", "cancelling"]);
 
@@ -70,8 +71,9 @@ export async function removed(address, hush) {
 }
 
 // What can be done with an experiment now. `place` shows what goes wrong, `changed` is called with what came of it, and
-// `hush` stops requests about it.
+// `hush` stops requests about it. Nothing for whoever may only look.
 export function actions(experiment, place, changed, hush) {
+  if (!session.may("write")) return [];
   const name = title(experiment.spec);
   const act = (verb, work) =>
     button(t(verb), once(() => attempt(place, async () => changed(verb, await work()))), {
@@ -119,6 +121,9 @@ export function table(caption, heads, rows, properties = {}) {
 }
 
 export const empty = (text, ...more) => h("div", { class: "empty" }, h("p", {}, text), ...more);
+
+// A way to where something is made; for whoever may.
+export const maker = (...given) => (session.may("write") ? go(...given) : "");
 
 export const go = (href, text, kind = "button") => {
   const a = link(href, text);

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import psutil
-import pytest
 
 EPOCHD = str(Path(sys.executable).with_name("epochd"))
 DEADLINE_SECONDS = 120
@@ -88,12 +87,14 @@ class Service:
 
 @contextlib.contextmanager
 def serving(data_dir: Path, *options: str, **environment: str) -> Iterator[Service]:
-    """`epochd serve` on a free port, in a process group of its own."""
+    """`epochd serve` on a free port, in a process group of its own. It trains one at once, unless it is told otherwise:
+    each further trainer spends seconds on importing TensorFlow.
+    """
     process = subprocess.Popen(
         [EPOCHD, "serve", "--port", "0", "--data-dir", str(data_dir), *options],
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"EPOCHD_LOG_LEVEL": "warning"} | environment,
+        env=os.environ | {"EPOCHD_LOG_LEVEL": "warning", "EPOCHD_SLOTS": "1"} | environment,
         text=True,
         start_new_session=True,
     )
@@ -118,10 +119,3 @@ def serving(data_dir: Path, *options: str, **environment: str) -> Iterator[Servi
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         process.stderr.close()
-
-
-@pytest.fixture
-def service(data_dir: Path, database_url: str) -> Iterator[Service]:
-    """A service with a worker, on SQLite and on PostgreSQL."""
-    with serving(data_dir, "--database-url", database_url) as service:
-        yield service

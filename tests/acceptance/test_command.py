@@ -1,5 +1,6 @@
 """The installed command: help, errors, the database, the datasets, the demonstration."""
 
+import json
 import re
 import socket
 from pathlib import Path
@@ -17,7 +18,8 @@ from tests.conftest import succeed
 
 COMMANDS = (
     "serve", "worker", "train", "list", "show", "cancel", "retry", "delete", "sweep", "compare", "predict", "demo",
-    "export", "figure", "reproduce", "db upgrade", "db check", "data fetch",
+    "export", "figure", "reproduce", "db upgrade", "db check", "db gc", "db prune", "data fetch",
+    "keys create", "keys list", "keys revoke", "audit",
 )  # fmt: skip
 
 
@@ -44,6 +46,41 @@ def test_db_upgrade_makes_the_schema_and_then_finds_it(tmp_path: Path, database_
     database = Database(database_url)
     assert schema.current(database) == schema.head()
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--older-than"),
+        (["--older-than", "soon"], "12h, 90d, 26w"),
+        (["--older-than", "-1d"], "12h, 90d, 26w"),
+        (["--older-than", "1d", "--status", "running"], "'cancelled'"),
+    ],
+)
+def test_db_prune_takes_no_age_and_no_end_that_it_does_not_know(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    done = run("db", "prune", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_db_prune_says_what_it_did(tmp_path: Path, database_url: str, tiny_onnx: bytes) -> None:
+    settings = Settings(data_dir=tmp_path / "epochd-data", database_url=database_url)
+    with open_ports(settings) as ports:
+        for accuracy in (0.1, 0.9, 0.2):
+            succeed(ports.database, ports.blobs, tiny_onnx, accuracy=accuracy)
+    where = ("--database-url", database_url)
+    assert "0 experiments" in run("db", "prune", "--older-than", "1h", *where, cwd=tmp_path).stdout
+    would = run("db", "prune", "--older-than", "0d", "--dry-run", *where, cwd=tmp_path)
+    assert would.stdout == "1 experiments, 0 sweeps and 2 files would be deleted\n", would.stderr
+    events = run("db", "prune", "--older-than", "0d", "--events-only", *where, cwd=tmp_path)
+    assert events.stdout == "9 events of 3 experiments deleted\n"
+    done = json.loads(run("db", "prune", "--older-than", "0d", "--json", *where, cwd=tmp_path).stdout)
+    counts = {"experiments": 1, "sweeps": 0, "events": 0, "files": 2, "audit_entries": 0}
+    assert done == {**counts, "dry_run": False, "complete": True}
+    assert len(list((tmp_path / "epochd-data" / "blobs").glob("*/*"))) == 4
 
 
 @pytest.mark.parametrize(
@@ -141,3 +178,21 @@ def test_db_check_lists_what_is_wrong_and_repairs_what_can_be(tmp_path: Path, ti
         1,
         f"damaged: {keras} of experiment {made.id}\n2 files checked: 0 missing, 1 damaged, 0 orphaned\n",
     )
+
+
+def test_db_gc_removes_what_no_experiment_will_name(tmp_path: Path, tiny_onnx: bytes) -> None:
+    settings = Settings(data_dir=tmp_path / "epochd-data")
+    with open_ports(settings) as ports:
+        made = succeed(ports.database, ports.blobs, tiny_onnx)
+        garbage = ports.blobs.put(made.id, b"left behind")
+        kept = {blob.key for blob in ports.blobs.list()} - {(made.id, garbage)}
+    line = f"garbage: {garbage} of experiment {made.id}, 11 bytes"
+    assert run("db", "gc", cwd=tmp_path).stdout == "0 files removed, 0 bytes\n"  # it is younger than an hour
+    shown = run("db", "gc", "--older-than", "0h", "--dry-run", cwd=tmp_path)
+    assert shown.stdout.splitlines() == [line, "1 file is garbage, 11 bytes"]
+    told = json.loads(run("db", "gc", "--older-than", "0h", "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert (told["bytes"], told["removed"], told["garbage"][0]["sha256"]) == (11, False, garbage)
+    removed = run("db", "gc", "--older-than", "0h", cwd=tmp_path)
+    assert removed.stdout.splitlines() == [line, "1 file removed, 11 bytes"]
+    with open_ports(settings) as ports:
+        assert {blob.key for blob in ports.blobs.list()} == kept

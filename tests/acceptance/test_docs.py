@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.acceptance.conftest import Service, serving
-from tests.acceptance.test_pages_for_people import run_all
+from tests.acceptance.test_pages_for_people import SECONDS, run_all
 
 DOCS = Path(__file__).parents[2] / "docs"
 ELSEWHERE = {"client.md", "command-line.md"}
@@ -81,6 +81,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Iterat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 100)
 @pytest.mark.xdist_group("service")
 @pytest.mark.skipif(not shutil.which("bash"), reason="the pages are for bash")
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)

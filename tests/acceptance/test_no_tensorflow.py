@@ -20,7 +20,7 @@ def check(when):
     assert not loaded, f"{loaded} loaded after {when}"
 """
 
-IMPORT = CHECK + 'import service.main, service.cli, service.demo\ncheck("import")\n'
+IMPORT = CHECK + 'import service.main, service.commands.application, service.demo\ncheck("import")\n'
 
 PREDICT = (
     CHECK
@@ -32,7 +32,7 @@ async def main():
     app = create()
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answer = await client.post("/predict", json={"image": [0.5] * 784})
             assert answer.status_code == 200, answer.text
             assert len(answer.json()["predictions"][0]["probabilities"]) == 10

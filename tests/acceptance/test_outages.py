@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,10 @@ class Part:
     It says that into a pipe: a test may forbid it to write files.
     """
 
-    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str], on: Sequence[str] = ()) -> None:
+        """Start it, by the command `on` where that is given."""
         self.process = subprocess.Popen(
-            [EPOCHD, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True
+            [*on, EPOCHD, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True
         )
         self.lines: list[str] = []
         self._silent = False
@@ -389,8 +390,8 @@ def test_when_the_disk_is_full_an_experiment_stays_running_and_succeeds_once_the
     said = len(worker.lines)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (10, before[1]))
     try:
-        worker.says("the blob store cannot be written; trying again", after=said)
-        worker.says("the blob store cannot be written; trying again", after=len(worker.lines))
+        worker.says("the blob store cannot be written: File too large; trying again", after=said)
+        worker.says("the blob store cannot be written: File too large; trying again", after=len(worker.lines))
         found = site.get(created)
         assert (found["status"], found["progress"]["epoch"]) == ("running", EPOCHS)
         waiting = site.create(SHORT)

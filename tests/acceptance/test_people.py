@@ -18,8 +18,8 @@ from PIL import Image
 from service.domain.experiment import Spec
 from service.main import open_ports
 from service.settings import Settings
-from service.store import experiments, queue
-from service.store.experiments import Filter
+from service.store import listing, queue, workers
+from service.store.listing import Filter
 from tests.acceptance.conftest import EPOCHD, fails, run, serving
 from tests.integration import conftest as integration
 from tests.integration.conftest import Api, claim, finish, record
@@ -100,6 +100,19 @@ def test_list_shows_what_the_filters_leave(api: Api, epochd: Any, good: str, bad
     assert page == api.get("/experiments", params={"limit": 1}).json()
     again = json.loads(told(epochd("list", "--limit", "1", "--cursor", page["next_cursor"], "--json")))
     assert [one["id"] for one in again["data"]] == [good]
+
+
+def test_workers_are_listed_with_what_keeps_them_from_training(api: Api, epochd: Any) -> None:
+    assert told(epochd("workers")).startswith("There is no worker: epochd worker starts one.")
+    with api.ports.database.write() as session:
+        workers.beat(
+            session, "one", lease_seconds=60, trouble="the Ray cluster at head:6379 cannot be reached", host="desk",
+            process=7, engine="ray", slots=16, version="1.0", draining=False,
+        )  # fmt: skip
+    line = told(epochd("workers")).splitlines()[1]
+    assert line.split()[:7] == ["desk,", "process", "7", "active", "ray", "0", "16"]
+    assert line.endswith("the Ray cluster at head:6379 cannot be reached")
+    assert json.loads(told(epochd("workers", "--json"))) == api.get("/workers").json()
 
 
 def test_show_tells_the_result_and_draws_the_curves(api: Api, epochd: Any, good: str) -> None:
@@ -345,11 +358,11 @@ def test_ctrl_c_gives_a_local_training_back_for_the_next_service(data_dir: Path,
     finally:
         local.close()
     with open_ports(Settings(data_dir=data_dir)) as ports, ports.database.read() as session:
-        (left,) = experiments.page(session, Filter(), sort="created_at", cursor=None, limit=2).experiments
+        (left,) = listing.page(session, Filter(), sort="created_at", cursor=None, limit=2).experiments
     assert (left.status, left.progress.epoch > 0) == ("queued", True)
 
 
 def test_the_command_starts_without_what_only_some_commands_need() -> None:
     heavy = "('tensorflow', 'plotille', 'httpx', 'uvicorn', 'fastapi', 'sqlalchemy', 'PIL')"
-    code = f"import sys, service.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, service.commands.application; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -23,7 +23,7 @@ TOUR_SECONDS = 240
 
 # In the tests' own words: a default that is no single value, and one that is none at all.
 COMPUTED = {"slots": "cores, at most 4"}
-NOTHING = {None: "none", "": "empty"}
+NOTHING = {"None": "none", "": "empty"}
 
 
 def section(text: str, title: str) -> str:
@@ -66,7 +66,7 @@ def test_the_readme_gives_a_settings_default(name: str) -> None:
     if field.default_factory is not None:
         expected = COMPUTED[name]
     else:
-        expected = NOTHING.get(field.default) or f"`{field.default}`"
+        expected = NOTHING.get(str(field.default)) or f"`{field.default}`"
     assert settings_table()[f"EPOCHD_{name.upper()}"] == expected
 
 

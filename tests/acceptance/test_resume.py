@@ -1,6 +1,7 @@
 """Whatever is killed while it trains, an experiment ends with the bits of one that nobody disturbed."""
 
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,22 +103,29 @@ class System:
         return below
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def system(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path
-) -> Iterator[System]:
-    """One of each kind for all tests here: the undisturbed run is the same for all."""
-    folder = tmp_path_factory.mktemp("resume")
-    (folder / "datasets").mkdir()
-    (folder / "datasets" / "mnist.npz").hardlink_to(mnist_dir / "mnist.npz")
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Iterator[Callable[[str], System]]:
+    """One of each kind for all tests here, in any order: the undisturbed run is the same for all."""
     with contextlib.ExitStack() as stack:
-        if request.param == "sqlite":
+
+        @functools.cache
+        def system(kind: str) -> System:
+            folder = tmp_path_factory.mktemp("resume")
+            (folder / "datasets").mkdir()
+            (folder / "datasets" / "mnist.npz").hardlink_to(mnist_dir / "mnist.npz")
             url = f"sqlite:///{folder / 'epochd.sqlite3'}"
-        else:
-            server = MortalPostgres()
-            stack.callback(server.close)
-            url = server.url
-        yield System(stack.enter_context(started(folder, url, **ENVIRONMENT)))
+            if kind == "postgresql":
+                server = MortalPostgres()
+                stack.callback(server.close)
+                url = server.url
+            return System(stack.enter_context(started(folder, url, **ENVIRONMENT)))
+
+        yield system
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, systems: Callable[[str], System]) -> System:
+    return systems(request.param)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -152,13 +160,15 @@ def statuses(events: list[Event]) -> list[tuple[str, int, str | None]]:
     return [(data["status"], data["attempt"], data.get("reason")) for _, kind, data in events if kind == "status"]
 
 
+# Every fault on each database: `test_chaos.py`. Here each is looked at closely, once.
 @pytest.mark.parametrize(
-    ("kill", "reason"),
+    ("system", "kill", "reason"),
     [
-        pytest.param(System.kill_trainer, "the trainer ended by signal 9", id="trainer"),
-        pytest.param(System.kill_worker, "lease_expired", id="worker"),
-        pytest.param(System.kill_service, "lease_expired", id="service"),
+        pytest.param("sqlite", System.kill_trainer, "the trainer ended by signal 9", id="trainer-sqlite"),
+        pytest.param("postgresql", System.kill_worker, "lease_expired", id="worker-postgresql"),
+        pytest.param("sqlite", System.kill_service, "lease_expired", id="service-sqlite"),
     ],
+    indirect=["system"],
 )
 def test_a_killed_experiment_goes_on_from_its_checkpoint_and_ends_with_the_same_bits(
     system: System, kill: Callable[[System], list[psutil.Process]], reason: str
@@ -171,6 +181,7 @@ def test_a_killed_experiment_goes_on_from_its_checkpoint_and_ends_with_the_same_
     assert gone(below)
 
 
+@pytest.mark.parametrize("system", ["postgresql"], indirect=True)
 def test_drained_work_is_taken_by_another_worker_at_once_though_its_lease_is_long(system: System) -> None:
     """The lease would last for an hour: had anybody to wait for it, this test would not end in time."""
     assert system.worker.stop() == 0

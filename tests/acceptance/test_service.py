@@ -1,9 +1,11 @@
 """The whole service: the command, real training on MNIST through HTTP, predictions, and a clean end."""
 
+import contextlib
 import io
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from service import datasets
 from tests.acceptance.conftest import DEADLINE_SECONDS, Service, serving
+from tests.conftest import empty_postgres_database
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +31,21 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path
+) -> Iterator[Service]:
+    """A service with a worker, on SQLite and on PostgreSQL, which the tests of each share."""
+    data_dir = tmp_path_factory.mktemp("service")
+    (data_dir / "datasets").mkdir()
+    (data_dir / "datasets" / "mnist.npz").hardlink_to(mnist_dir / "mnist.npz")
+    with contextlib.ExitStack() as kept:
+        url = f"sqlite:///{data_dir / 'epochd.sqlite3'}"
+        if request.param == "postgresql":
+            url = kept.enter_context(empty_postgres_database(request.getfixturevalue("postgres")))
+        yield kept.enter_context(serving(data_dir, "--database-url", url))
+
+
 def test_the_articles_networks_train_through_http_and_predict(service: Service, mnist: datasets.Arrays) -> None:
     relu = service.create(activation="relu", depth=1)
     sigmoid = service.create(activation="sigmoid", depth=1)
@@ -41,15 +59,35 @@ def test_the_articles_networks_train_through_http_and_predict(service: Service, 
     assert metrics["test"]["accuracy"] == relu["result"]["test_accuracy"]
     assert metrics["epochs"][-1]["loss"] < metrics["epochs"][0]["loss"]
 
-    answers = service.http.post("/predict", json={"images": mnist.x_test[:1000].tolist()}).raise_for_status().json()
+    service.http.put("/models/first", json={"experiment_id": relu["id"]}).raise_for_status()
+    asked = {"images": mnist.x_test[:1000].tolist()}
+    answers = service.http.post("/predict?model=first", json=asked).raise_for_status().json()
     assert answers["experiment_id"] == relu["id"]
     digits = [prediction["digit"] for prediction in answers["predictions"]]
     assert (np.array(digits) == mnist.y_test[:1000]).mean() > 0.88
     picture = service.http.post(
-        "/predict", content=png(mnist.x_test[0]), headers={"Content-Type": "image/png"}
+        "/predict?model=first", content=png(mnist.x_test[0]), headers={"Content-Type": "image/png"}
     ).raise_for_status()
     assert picture.json()["predictions"][0] == answers["predictions"][0]
     assert picture.json()["predictions"][0]["digit"] == mnist.y_test[0]
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_CORE"), reason="other processes' limits are seen on Linux only")
+def test_none_of_its_processes_leaves_a_core(service: Service) -> None:
+    service.succeeded(service.create(activation="relu", depth=1, epochs=1)["id"])  # by when all of them are there
+    assert {one.rlimit(psutil.RLIMIT_CORE) for one in service.processes()} == {(0, 0)}
+
+
+def test_what_it_writes_is_for_its_owner_alone(service: Service) -> None:
+    service.succeeded(service.create(activation="relu", depth=1, epochs=1)["id"])
+    arguments = service.process.args
+    assert isinstance(arguments, list)
+    data_dir = Path(arguments[arguments.index("--data-dir") + 1])
+    blobs = [*(data_dir / "blobs").rglob("*")]
+    files = [path for path in [*data_dir.glob("*.sqlite3*"), *blobs] if path.is_file()]
+    assert len(files) >= 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in blobs if path.is_dir()} == {0o700}
 
 
 def test_metrics_are_visible_epoch_by_epoch_while_training_runs(service: Service) -> None:
@@ -110,10 +148,10 @@ def test_when_the_api_is_killed_the_worker_ends_too(data_dir: Path) -> None:
 
 def test_a_killed_worker_is_started_again_and_its_experiment_ends_with_the_same_weights(data_dir: Path) -> None:
     with serving(data_dir, EPOCHD_LEASE_SECONDS="1", EPOCHD_CHECKPOINT_SECONDS="0") as service:
-        wanted = {"activation": "relu", "depth": 1, "epochs": 30}
+        wanted = {"activation": "relu", "depth": 1, "epochs": 15, "batch_size": 200}
         undisturbed = service.succeeded(service.create(**wanted)["id"])
         created = service.create(**wanted)
-        service.until(created["id"], lambda body: body["progress"]["epoch"] >= 5)
+        service.until(created["id"], lambda body: body["progress"]["epoch"] >= 2)
         (worker,) = [
             process for process in psutil.Process(service.process.pid).children() if "worker" in process.cmdline()
         ]

@@ -1,4 +1,4 @@
-"""Chaos on both databases: python -m tests.chaos [--rounds N] [--seed S] [--workers W]."""
+"""Chaos on both databases: python -m tests.chaos [--rounds N] [--seed S] [--workers W] [--engine ray]."""
 
 import argparse
 import random
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="rounds in all, half of them on each database")
     parser.add_argument("--seed", type=int, default=None, help="repeat the faults of an earlier run")
     parser.add_argument("--workers", type=int, default=None, help="workers; 1, 2 and 3 in turn when not given")
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where training runs")
     options = parser.parse_args()
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
@@ -33,7 +34,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="epochd-chaos-") as folder:
             (Path(folder) / "datasets").symlink_to(DATASETS)
             begun = time.monotonic()
-            with running(Path(folder), kind, options.workers or 3) as system:
+            with running(Path(folder), kind, options.workers or 3, options.engine) as system:
                 rounds = Rounds(system, rng.getrandbits(32))
                 for number in range(options.rounds // 2):
                     if number % RESIZE_EVERY == 0 and not options.workers:

@@ -27,6 +27,14 @@ FAULTS: dict[str, Callable[[System, random.Random], None]] = {
     "database": System.strike_database,
     "connections": System.cut_connections,
 }
+RAY_FAULTS: dict[str, Callable[[System, random.Random], None]] = {
+    "task": System.kill_task,
+    "driver": System.kill_trainer,
+    "node": System.kill_node,
+    "frozen node": System.freeze_node,
+    "cluster": System.kill_cluster,
+}
+"""What else may happen to a system that trains on a Ray cluster."""
 
 
 @dataclass
@@ -61,21 +69,29 @@ class Rounds:
     def __init__(self, system: System, seed: int) -> None:
         self._system = system
         self._rng = random.Random(seed)
+        self.faults = FAULTS if system.ray is None else {k: v for k, v in FAULTS.items() if k != "trainer"} | RAY_FAULTS
         self.tally = Tally()
+        self._to_come: list[str] = []
         undisturbed = [self._queue(spec) for spec in SPECS]
         self._expected = [self._outcome(self._end(experiment_id)) for experiment_id in undisturbed]
 
     def run(self, fault: str | None = None) -> None:
         """One round: queue work, strike, wait for the end, check everything."""
-        fault = fault or self._rng.choice(list(FAULTS))
+        fault = fault or self._next_fault()
         picks = [self._rng.randrange(len(SPECS)) for _ in range(self._rng.randint(2, 4))]
         queued = [(pick, self._queue(SPECS[pick])) for pick in picks]
         threading.Event().wait(self._rng.uniform(0, 2.5))
-        FAULTS[fault](self._system, self._rng)
+        self.faults[fault](self._system, self._rng)
         for pick, experiment_id in queued:
             self._check(pick, self._end(experiment_id))
         self.tally.rounds += 1
         self.tally.faults[fault] += 1
+
+    def _next_fault(self) -> str:
+        """Each comes once, in random order, before any comes again: else a rare one may never be drawn."""
+        if not self._to_come:
+            self._to_come = self._rng.sample(list(self.faults), len(self.faults))
+        return self._to_come.pop()
 
     def _queue(self, spec: dict[str, Any]) -> str:
         key = f"chaos-{self._rng.getrandbits(64):x}"

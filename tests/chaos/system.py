@@ -12,13 +12,15 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import psutil
 import psycopg
+
+from tests.ray_cluster import RayCluster, ray_cluster
 
 DEADLINE_SECONDS = 180.0
 ENVIRONMENT = {
@@ -28,6 +30,9 @@ ENVIRONMENT = {
     "EPOCHD_MAX_ATTEMPTS": "50",  # chaos is no poison: however often it strikes one experiment, it may go on
     "EPOCHD_LOG_LEVEL": "error",
 }
+
+
+RAY = {"EPOCHD_ENGINE": "ray", "EPOCHD_STALL_SECONDS": "12", "RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
 
 
 class Backend(Protocol):
@@ -98,12 +103,45 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class System:
-    """The API and some workers, on one database and one data folder."""
+class Ray:
+    """A Ray cluster of a head that trains nothing and two other nodes, which are killed and replaced."""
 
-    def __init__(self, folder: Path, backend: Backend, workers: int) -> None:
+    def __init__(self, cluster: RayCluster) -> None:
+        self._cluster = cluster
+        self._nodes = [cluster.add(num_cpus=1) for _ in range(2)]
+        self.environment = RAY | cluster.environment
+
+    def kill_task(self, rng: random.Random) -> None:
+        tasks = self._cluster.tasks()
+        if tasks:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rng.choice(tasks).kill()
+
+    def kill_node(self, rng: random.Random) -> None:
+        self._replace(self._cluster.kill, rng)
+
+    def freeze_node(self, rng: random.Random) -> None:
+        self._replace(lambda number: self._cluster.signal(number, signal.SIGSTOP), rng)
+
+    def _replace(self, strike: Callable[[int], None], rng: random.Random) -> None:
+        number = self._nodes.pop(rng.randrange(len(self._nodes)))
+        strike(number)
+        self._nodes.append(self._cluster.add(num_cpus=1))
+
+    def kill_all(self, rng: random.Random) -> None:
+        self._cluster.kill_all()
+        threading.Event().wait(rng.uniform(0, 3))
+        self._cluster.start()
+        self._nodes = [self._cluster.add(num_cpus=1) for _ in range(2)]
+
+
+class System:
+    """The API and some workers, on one database and one data folder, which train themselves or on a Ray cluster."""
+
+    def __init__(self, folder: Path, backend: Backend, workers: int, ray: Ray | None = None) -> None:
         self.backend = backend
-        self._environment = os.environ | ENVIRONMENT | {
+        self.ray = ray
+        self._environment = os.environ | ENVIRONMENT | (ray.environment if ray else {}) | {
             "EPOCHD_DATA_DIR": str(folder),
             "EPOCHD_DATABASE_URL": backend.url,
         }  # fmt: skip
@@ -144,7 +182,7 @@ class System:
         return process
 
     def trainers(self) -> list[psutil.Process]:
-        """Every trainer of every worker."""
+        """Every trainer of every worker, or the drivers in place of them."""
         found = []
         for worker in self._workers:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -152,7 +190,7 @@ class System:
         return found
 
     def kill_trainer(self, rng: random.Random) -> None:
-        """SIGKILL a trainer, if there is one."""
+        """SIGKILL a trainer or a driver, if there is one."""
         trainers = self.trainers()
         if trainers:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -204,6 +242,26 @@ class System:
         """Cut every connection to the database."""
         self.backend.disconnect(rng)
 
+    def kill_task(self, rng: random.Random) -> None:
+        """SIGKILL a process that trains on the Ray cluster, if there is one."""
+        assert self.ray is not None
+        self.ray.kill_task(rng)
+
+    def kill_node(self, rng: random.Random) -> None:
+        """SIGKILL a node of the Ray cluster, and add another."""
+        assert self.ray is not None
+        self.ray.kill_node(rng)
+
+    def freeze_node(self, rng: random.Random) -> None:
+        """Stop every process of a node of the Ray cluster for ever, and add another."""
+        assert self.ray is not None
+        self.ray.freeze_node(rng)
+
+    def kill_cluster(self, rng: random.Random) -> None:
+        """SIGKILL the whole Ray cluster, head and all, and start another at its address."""
+        assert self.ray is not None
+        self.ray.kill_all(rng)
+
     def resize(self, workers: int) -> None:
         """Have so many workers from now on."""
         self._wanted = workers
@@ -251,10 +309,18 @@ class System:
 
 
 @contextlib.contextmanager
-def running(folder: Path, kind: str, workers: int) -> Iterator[System]:
-    """A system on `sqlite` or `postgresql`."""
+def running(folder: Path, kind: str, workers: int, engine: str = "local") -> Iterator[System]:
+    """A system on `sqlite` or `postgresql`, that trains with `local` or `ray`."""
+    with contextlib.ExitStack() as around:
+        ray = Ray(around.enter_context(ray_cluster(num_cpus=0))) if engine == "ray" else None
+        with _running(folder, kind, workers, ray) as system:
+            yield system
+
+
+@contextlib.contextmanager
+def _running(folder: Path, kind: str, workers: int, ray: Ray | None) -> Iterator[System]:
     backend: Sqlite | Postgres = Sqlite(folder) if kind == "sqlite" else Postgres()
-    system = System(folder, backend, workers)
+    system = System(folder, backend, workers, ray)
     try:
         system.start()
         yield system

@@ -1,11 +1,13 @@
 """The API on a real server and a real database, without a worker."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import psycopg
@@ -20,6 +22,9 @@ from service.main import create
 from service.settings import Settings
 from service.store import experiments, queue
 from service.store.queue import Claim, ModelFiles
+from service.store.session import Database
+from tests.conftest import empty_postgres_database
+from tests.ray_cluster import RayCluster, ray_cluster
 
 
 class Api(httpx.Client):
@@ -33,7 +38,8 @@ def problem(response: httpx.Response, status: int, kind: str | None = None) -> d
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
-    assert body.keys() - {"errors"} == {"type", "title", "status", "detail", "instance", "error"}
+    assert body.keys() - {"errors"} == {"type", "title", "status", "detail", "instance", "error", "request_id"}
+    assert body["request_id"] == response.headers["x-request-id"]
     assert body["type"].startswith("urn:epochd:problem:")
     assert kind in {None, body["type"].removeprefix("urn:epochd:problem:")}
     assert body["status"] == status
@@ -121,6 +127,16 @@ def finish(api: Api, claimed: Claim, onnx: bytes) -> None:
         queue.finish(session, claimed, trained, files)
 
 
+@pytest.fixture(scope="session")
+def ray_cluster_of_one() -> Iterator[RayCluster]:
+    """A Ray cluster of one node, whose address and token are in the environment."""
+    with (
+        ray_cluster(num_cpus=2, num_gpus=1, resources={"highmem": 1}) as cluster,
+        mock.patch.dict(os.environ, cluster.environment),
+    ):
+        yield cluster
+
+
 @pytest.fixture
 def api(migrated_url: str, tmp_path: Path) -> Iterator[Api]:
     """A client of the API, on each kind of database in turn."""
@@ -144,3 +160,17 @@ def sqlite_api(tmp_path: Path) -> Iterator[Api]:
     """A client of the API on SQLite, for what does not depend on the database."""
     with serving(Settings(data_dir=tmp_path / "data")) as client:
         yield client
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database to restore into, of each kind in turn, whatever the backup is of."""
+    if request.param == "sqlite":
+        with contextlib.closing(Database(f"sqlite:///{tmp_path / 'restored.sqlite3'}")) as database:
+            yield database
+        return
+    with (
+        empty_postgres_database(request.getfixturevalue("postgres")) as url,
+        contextlib.closing(Database(url)) as database,
+    ):
+        yield database

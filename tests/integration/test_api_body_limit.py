@@ -112,7 +112,7 @@ def answer_to(api: Api, request: bytes) -> tuple[bytes, dict[str, str], bytes]:
 def test_a_client_that_waits_to_be_asked_is_answered_at_once(empty_api: Api) -> None:
     status, headers, body = answer_to(
         empty_api,
-        b"POST /experiments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /experiments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 99999999\r\nExpect: 100-continue\r\n\r\n",
     )
     assert status.startswith(b"HTTP/1.1 413")
@@ -126,7 +126,7 @@ def test_a_body_without_end_is_given_up(tmp_path: Path) -> None:
         socket.create_connection((api.base_url.host, api.base_url.port), timeout=30) as connection,
     ):
         connection.sendall(
-            b"POST /experiments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /experiments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
         with contextlib.suppress(OSError):
@@ -141,7 +141,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     with serving(Settings(data_dir=tmp_path, body_seconds=0.1)) as api:
         succeed(api.ports.database, api.ports.blobs, tiny_onnx)
-        head = b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        head = b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         status, headers, body = answer_to(api, b"POST " + path + head + sent)
         assert status.startswith(b"HTTP/1.1 408")
         assert headers["connection"] == "close"

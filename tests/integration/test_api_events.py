@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+import sqlalchemy.event
 
 from service.domain.events import Trained
 from service.domain.experiment import EpochMetrics
@@ -257,3 +258,43 @@ def test_a_server_that_stops_ends_open_streams(tmp_path: Path) -> None:
             assert next_event() == Event(1, "status", {"status": "queued", "attempt": 0})
             server.close()
             assert next_event() is None
+
+
+def test_many_streams_that_wait_are_one_look_for_all(migrated_url: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", database_url=migrated_url, poll_seconds=0.25)
+    with serving(settings) as api, ExitStack() as open_:
+        ids = [create(api) for _ in range(8)]
+        streams = [open_.enter_context(following(api, one)) for one in ids]
+        for next_event in streams:
+            assert next_event() is not None
+        asked: list[str] = []
+
+        @sqlalchemy.event.listens_for(api.ports.database.engine, "before_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            asked.append(statement)
+
+        threading.Event().wait(1)
+        assert 1 <= len(asked) <= 30, asked  # each by itself would ask three times every quarter of a second: 96
+        for one in ids:
+            assert api.post(f"/experiments/{one}/cancel").is_success
+        for next_event in streams:
+            told = [next_event() for _ in range(3)]
+            assert [event and event.type for event in told] == ["status", "done", None]
+
+
+def test_one_caller_may_have_so_many_streams_and_gets_each_place_back(tmp_path: Path) -> None:
+    with serving(Settings(data_dir=tmp_path, max_streams_per_caller=2)) as api:
+        path = f"/experiments/{create(api)}/events"
+
+        def opened(streams: ExitStack) -> None:
+            while streams.enter_context(api.stream("GET", path)).status_code == 429:
+                pass  # the server has not noticed yet that those before are gone
+
+        for _ in range(3):
+            with ExitStack() as streams:
+                opened(streams)
+                opened(streams)
+                refused = api.get(path)
+                assert "2 event streams open" in problem(refused, 429, "rate-limited")["detail"]
+                assert refused.headers["retry-after"] == "10"
+                assert api.get("/experiments").status_code == 200

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.experiment import ACTIVATIONS
+from service.domain.experiment import ACTIVATIONS, Spec
 from service.settings import Settings
 from tests.conftest import succeed
 from tests.integration.conftest import Api, problem, serving
@@ -49,6 +49,25 @@ def test_a_deletion_succeeds_while_the_files_cannot_be_reached(tmp_path: Path, t
         (tmp_path / "blobs").write_text("in the way")
         assert api.delete(f"/experiments/{experiment.id}").status_code == 204
         problem(api.get(f"/experiments/{experiment.id}"), 404)
+
+
+def test_training_that_costs_too_much_is_refused_with_what_would_cost_less(tmp_path: Path) -> None:
+    spec = {"activation": "relu", "depth": 1, "epochs": 1}
+    cost = Spec.model_validate(spec).training_cost
+    with serving(Settings(data_dir=tmp_path, max_training_cost=cost, max_sweep_cost=3 * cost)) as api:
+        first = api.post("/experiments", json=spec)
+        assert first.status_code == 202
+        found = problem(api.post("/experiments", json=spec | {"epochs": 2}), 422, "training-too-costly")
+        assert f"would cost {2 * cost:,} parameter-steps, and at most {cost:,} are allowed" in found["detail"]
+        assert "Fewer epochs" in found["detail"]
+        assert api.post("/sweeps?dry_run=true", json={"base": spec, "seeds": 3}).json()["training_cost"] == 3 * cost
+        for sweep in ({"base": spec, "seeds": 4}, {"base": spec | {"epochs": 2}}):
+            problem(api.post("/sweeps", json=sweep), 422, "training-too-costly")
+        assert api.post("/sweeps", json={"base": spec, "seeds": 3}).status_code == 202
+        assert len(api.get("/experiments").json()["data"]) == 4
+    with serving(Settings(data_dir=tmp_path, max_training_cost=cost - 1)) as api:
+        api.post(f"{first.headers['location']}/cancel").raise_for_status()
+        problem(api.post(f"{first.headers['location']}/retry"), 422, "training-too-costly")
 
 
 def test_a_full_queue_refuses_more_until_there_is_room_and_forgets_nothing(migrated_url: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.api.figures import OfExperiment, OfSweep
-from service.cli import app
+from service.commands.application import app
 from service.settings import Settings
 from tests.conftest import succeed
 from tests.integration.conftest import Api, problem, serving

@@ -37,3 +37,15 @@ def test_without_plotly_the_page_is_served_and_the_answer_says_how_to_install_it
     found = problem(api.get("/assets/plotly.min.js"), 501)
     assert "pip install 'epochd[page]'" in found["detail"]
     assert api.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/assets/web/app.js", "/assets/docs/redoc.standalone.js", "/assets/plotly.min.js"]
+)
+@pytest.mark.parametrize("wanted", ["", "bytes", "bytes=9-1", "bytes=a-b", f"bytes={10**9}-", "bytes=0-1,2-3"])
+def test_files_of_pages_are_sent_whole_whatever_part_is_asked_for(empty_api: Api, path: str, wanted: str) -> None:
+    whole = empty_api.get(path)
+    part = empty_api.get(path, headers={"Range": wanted})
+    assert part.status_code == 200, part.text
+    assert part.content == whole.content
+    assert whole.headers["accept-ranges"] == "none"

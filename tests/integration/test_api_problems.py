@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from service.store import experiments
+from service.store import experiments, listing
 from tests.integration.conftest import Api, problem
 
 JSON = {"content-type": "application/json"}
@@ -190,8 +190,9 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
 
-    for name in ("create", "get", "page", "metrics", "cancel", "retry", "delete_finished"):
+    for name in ("create", "get", "metrics", "cancel", "retry", "delete_finished"):
         monkeypatch.setattr(experiments, name, fail)
+    monkeypatch.setattr(listing, "page", fail)
     path = f"/experiments/{NOBODY}"
     for method, at in (
         ("POST", "/experiments"), ("GET", "/experiments"), ("GET", path), ("GET", f"{path}/metrics"),

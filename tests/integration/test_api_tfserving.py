@@ -220,3 +220,11 @@ def test_only_predict_can_be_asked(api: Api) -> None:
 def test_a_status_answers_head(api: Api) -> None:
     assert api.head("/v1/models/best").status_code == 200
     assert api.head("/v1/models/nobody").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["best:predict", "best/versions/{version}:predict"])
+def test_where_one_predicts_nothing_else_is_possible(api: Api, version: str, path: str) -> None:
+    for method in ("GET", "OPTIONS"):
+        refused = api.request(method, f"/v1/models/{path.format(version=version)}")
+        problem(refused, 405)
+        assert refused.headers["allow"] == "POST"

@@ -22,7 +22,7 @@ from service import client as clients
 from service.client import ApiError, Async, AsyncClient, Client, ExperimentHandle, Retries, Sync
 from service.domain.experiment import EpochMetrics, Experiment, Status
 from service.settings import Settings
-from service.store import queue
+from service.store import queue, workers
 from service.store.queue import Claim
 from tests.integration.conftest import Api, claim, finish, record, serving
 from tests.integration.gate import Gate, gate_to
@@ -141,6 +141,31 @@ def test_an_experiment_is_read_by_its_id_or_the_beginning_of_it(api: Api, client
         client.get_experiment(shared[:8])
 
 
+def test_wherever_an_id_is_wanted_its_beginning_will_do(
+    api: Api, client: Any, good: str, digit: np.ndarray[Any, Any], tiny_onnx: bytes, tmp_path: Path
+) -> None:
+    sweep = client.sweep(grid={"activation": ["relu"], "depth": [1]})
+    short = good[:23]
+    assert client.predict(digit, model=short).experiment_id == good
+    assert client.predict_many([digit], model=short)[0].experiment_id == good
+    assert client.predict_each(digit, [short, "best"])[short].experiment_id == good
+    assert len(client.metrics(short).epochs) == 3
+    client.download(short, tmp_path / "model.onnx", "onnx")
+    assert (tmp_path / "model.onnx").read_bytes() == tiny_onnx
+    assert client.set_alias("mine", short).experiment_id == good
+    assert [one.value.sweep_id for one in client.experiments(sweep_id=sweep.id[:23])] == [sweep.id]
+    assert [one.value.sweep_id for one in client.page(sweep_id=sweep.id[:23]).data] == [sweep.id]
+    with pytest.raises(clients.NotFound, match="begins with 00000000"):
+        client.predict(digit, model="00000000")
+
+
+def test_an_alias_may_look_like_the_beginning_of_an_id(client: Any, good: str, digit: np.ndarray[Any, Any]) -> None:
+    client.set_alias("20261126", good)
+    assert client.predict(digit, model="20261126").experiment_id == good
+    assert client.model_name("20261126") == "20261126"
+    assert client.model_name(good[:23]) == good
+
+
 @pytest.mark.parametrize("text", ["", "../models", "a/b", "a?b", "é", "%2e"])
 def test_what_is_no_id_is_not_found(client: Any, text: str) -> None:
     with pytest.raises(clients.NotFound):
@@ -222,6 +247,17 @@ def test_a_sweep_is_planned_queued_cancelled_and_deleted(client: Any) -> None:
     sweep.delete()
     with pytest.raises(clients.SweepNotFound):
         sweep.refresh()
+
+
+def test_workers_are_the_domains_own(client: Client, api: Api) -> None:
+    assert client.workers() == []
+    with api.ports.database.write() as session:
+        workers.beat(
+            session, "one", lease_seconds=60, trouble="no Ray", host="desk", process=7, engine="ray", slots=2,
+            version="1.0", draining=False,
+        )  # fmt: skip
+        (expected,) = workers.every(session)
+    assert client.workers() == [expected]
 
 
 def test_models_have_names(client: Any, good: str) -> None:
@@ -354,6 +390,23 @@ def test_following_goes_on_when_the_service_stops_and_comes_back(api: Api, clien
     assert next(epochs).epoch == 2
     back.join()
     epochs.close()
+
+
+def test_waiting_for_a_sweep_goes_on_when_the_service_is_away_for_a_while(gate: Gate, shaky: Any) -> None:
+    sweep = shaky.sweep(grid={"activation": ["relu"], "depth": [1]})
+    sweep.cancel()
+    gate.plans = ["refuse", "swallow"] * (QUICK.times + 1)
+    gate.cut()
+    assert sweep.wait(timeout=60).status == "finished"
+    assert gate.plans == []
+
+
+def test_waiting_for_a_sweep_ends_when_the_service_does_not_come_back(gate: Gate, shaky: Any) -> None:
+    sweep = shaky.sweep(grid={"activation": ["relu"], "depth": [1]})
+    gate.plans = ["refuse"] * 50
+    gate.cut()
+    with pytest.raises(clients.NoAnswer):
+        sweep.wait(timeout=60)
 
 
 def test_following_can_be_left_and_begun_again(api: Api, client: Any) -> None:
@@ -520,6 +573,20 @@ def test_a_model_is_downloaded_whole_or_not_at_all(
     with pytest.raises(clients.ApiError, match="has a model once"):
         client.train("relu", 1).download(folder / "none.keras")
     assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+def test_a_model_is_written_through_a_link(client: Any, good: str, tiny_onnx: bytes, tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to("target.onnx")
+    client.download(good, tmp_path / "link.onnx", "onnx")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "target.onnx").read_bytes() == tiny_onnx
+
+
+def test_filters_take_what_holds_their_values(client: Any) -> None:
+    made = [client.train("relu", depth, tags={"mine"}).id for depth in np.arange(1, 4)]
+    found = {one.id for one in client.experiments(depth=range(1, 3), status={"queued"}, tag=frozenset({"mine"}))}
+    assert found == set(made[:2])
+    assert [one.id for one in client.experiments(depth=np.array([3]))] == made[2:]
 
 
 def test_a_file_that_breaks_off_leaves_nothing(gate: Gate, shaky: Any, good: str, tmp_path: Path) -> None:

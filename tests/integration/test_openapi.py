@@ -60,7 +60,7 @@ def test_every_operation_says_what_it_does(described: dict[str, Any]) -> None:
 
 
 def test_every_error_is_a_problem(described: dict[str, Any]) -> None:
-    assert {"type", "title", "status", "detail", "instance", "error", "errors"} == set(
+    assert {"type", "title", "status", "detail", "instance", "error", "request_id", "errors"} == set(
         described["components"]["schemas"]["Problem"]["properties"]
     )
     for method, path, operation in operations(described):
@@ -113,7 +113,7 @@ def test_every_example_of_a_body_is_accepted(model_api: Api, described: dict[str
         for method, path, operation in operations(described)
         if "application/json" in operation.get("requestBody", {}).get("content", {})
     }
-    assert sent == with_json
+    assert sent == with_json - {("POST", "/session")}  # a key that is accepted is no example
 
 
 def addresses(text: str) -> set[str]:
@@ -157,7 +157,7 @@ def test_whatever_is_sent_the_answer_is_one_that_was_described(
         operation = found.ok()
 
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         def send(case: Any) -> None:
             if case.method == "GET" and "experiment_id" in case.path_parameters:
                 case.path_parameters["experiment_id"] = known  # else all that is ever seen is 404

@@ -430,7 +430,9 @@ class Machine(RuleBasedStateMachine):
         first = max(waiting, key=lambda name: self.model[name].priority)  # the first of equals
         one = self.model[first]
         one.start(owner)
-        assert found == Claim(
+        assert found is not None
+        assert found.queued_at is not None
+        assert replace(found, queued_at=None) == Claim(
             experiment_id=first,
             attempt=one.attempt,
             owner=owner,

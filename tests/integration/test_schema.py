@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from service.errors import SchemaOutOfDate, Unavailable
@@ -39,6 +40,16 @@ def test_migrations_give_the_tables_that_the_code_declares(empty: Database) -> N
         warnings.simplefilter("error")  # an index that cannot be compared would hide a difference
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_every_revision_has_the_next_number_and_suits_no_version_that_comes_later() -> None:
+    """An older process compares these names as text, and knows nothing else of the migration."""
+    scripts = [*ScriptDirectory(str(Path(schema.__file__).parents[2] / "migrations")).walk_revisions()][::-1]
+    for number, script in enumerate(scripts, 1):
+        found = schema.REVISION.fullmatch(script.revision)
+        assert found is not None
+        assert int(found[1]) == number
+        assert found[2] is None or 1 <= int(found[2]) < number
 
 
 def test_an_empty_database_is_initialised_once_by_many_at_a_time(empty: Database) -> None:
@@ -92,4 +103,40 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'epochd.sqlite3'}")
     with pytest.raises(Unavailable, match="none of SQLite's"):
         schema.initialise(database)
+    database.close()
+
+
+@pytest.mark.parametrize("since", ["0001", schema.head()[:4]])
+def test_a_newer_schema_that_suits_this_version_is_used_and_left_as_it_is(empty: Database, since: str) -> None:
+    schema.upgrade(empty)
+    newer = f"9999_since_{since}"
+    with empty.write() as session:
+        session.execute(text(f"UPDATE alembic_version SET version_num = '{newer}'"))
+    for act in (schema.upgrade, schema.initialise, schema.require_current):
+        act(empty)
+    assert schema.current(empty) == newer
+
+
+@pytest.mark.parametrize("newer", ["9999_since_9998", "9999_since_", "since_0001", "abcd_since_0001"])
+def test_a_newer_schema_for_later_versions_or_of_a_strange_name_is_refused(empty: Database, newer: str) -> None:
+    schema.upgrade(empty)
+    with empty.write() as session:
+        session.execute(text(f"UPDATE alembic_version SET version_num = '{newer}'"))
+    for act in (schema.upgrade, schema.initialise, schema.require_current):
+        with pytest.raises(SchemaOutOfDate, match="a newer epochd is needed"):
+            act(empty)
+
+
+def test_a_migration_gives_up_rather_than_hold_up_everybody_behind_a_long_transaction(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres_url)
+    schema.upgrade(database, "0006")
+    monkeypatch.setattr(schema, "LOCK_SECONDS", 0.2)
+    with database.snapshot() as connection:
+        connection.execute(text("SELECT * FROM experiments"))
+        with pytest.raises(Unavailable, match="locked"):
+            schema.upgrade(database)
+    schema.upgrade(database)
+    assert schema.current(database) == schema.head()
     database.close()

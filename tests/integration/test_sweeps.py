@@ -21,8 +21,8 @@ from service.errors import (
     SweepNotFinished,
     SweepNotFound,
 )
-from service.store import experiments, models, queue, sweeps
-from service.store.experiments import Filter
+from service.store import experiments, listing, models, queue, sweeps
+from service.store.listing import Filter
 from service.store.queue import Claim
 from service.store.session import Database
 from service.store.tables import Base, EventRow, ExperimentRow, TagRow
@@ -56,7 +56,7 @@ def delete(database: Database, sweep_id: str) -> list[tuple[str, str]]:
 def members(database: Database, sweep_id: str) -> list[Experiment]:
     wanted = Filter(sweep_id=sweep_id)
     with database.read() as session:
-        return experiments.page(session, wanted, sort="created_at", cursor=None, limit=100_000).experiments
+        return listing.page(session, wanted, sort="created_at", cursor=None, limit=100_000).experiments
 
 
 def claim(database: Database, owner: str = "one") -> Claim | None:
@@ -115,7 +115,7 @@ def test_a_new_sweep_is_queued_whole_in_the_order_of_its_arms(database: Database
         assert (one.sweep_id, one.status, one.attempt) == (sweep.id, Status.QUEUED, 0)
         assert events(database, one.id) == [(1, "status", "queued")]
     with database.read() as session:
-        tagged = experiments.page(session, Filter(tag=["a", "b"]), sort="created_at", cursor=None, limit=200)
+        tagged = listing.page(session, Filter(tag=["a", "b"]), sort="created_at", cursor=None, limit=200)
     assert tagged.experiments == found
     assert [claimed(database).experiment_id for _ in found] == [one.id for one in found]
 

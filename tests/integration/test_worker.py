@@ -1,6 +1,8 @@
 """The worker on real databases with real trainer processes that behave as they are told."""
 
 import math
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +12,17 @@ from typing import Any
 import pytest
 
 from service.domain.experiment import Experiment, Metrics, Spec, Status
+from service.domain.worker import Worker as WorkerValue
 from service.engines.local import LocalEngine
 from service.errors import Unavailable
 from service.settings import Settings
-from service.store import experiments, models, queue, schema
+from service.store import experiments, models, queue, schema, workers
 from service.store.blobs import Blobs
 from service.store.session import Database
 from service.store.tables import ExperimentRow
 from service.worker import Worker
 from tests.integration.conftest import out_of_reach
-from tests.integration.test_engine import trainers
+from tests.integration.test_engine_local import trainers
 
 DEADLINE_SECONDS = 60
 
@@ -383,3 +386,50 @@ def test_a_drained_stack_goes_on_as_one(database: Database, tmp_path: Path) -> N
     assert [(one.status, one.attempt) for one in found] == [(Status.SUCCEEDED, 2)] * 2
     assert len({one.model.weights_sha256 for one in found if one.model}) == 1
     assert [epoch.epoch for epoch in second.metrics(ids[0]).epochs] == [1, 2]
+
+
+def workers_of(database: Database) -> list[WorkerValue]:
+    with database.read() as session:
+        return workers.every(session)
+
+
+def test_a_worker_tells_of_itself_and_leaves_when_it_stops(database: Database, tmp_path: Path) -> None:
+    running = Running(database, tmp_path / "data")
+    try:
+        experiment_id = running.add("waits")
+        running.trains(experiment_id)
+        (found,) = workers_of(database)
+        assert (found.engine, found.slots, found.running, found.status) == ("local", 2, 1, "active")
+        assert found.trouble is None
+        assert (found.host, found.process) == (socket.gethostname(), os.getpid())
+    finally:
+        running.stop()
+    assert workers_of(database) == []
+
+
+def test_what_keeps_a_worker_from_training_is_told(database: Database, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, slots=1, lease_seconds=1)
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=30, trainer="tests.no_such_module")
+    worker = Worker(database=database, blobs=Blobs(settings.resolved_blob_url), engine=engine, settings=settings)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not [one for one in workers_of(database) if one.trouble == "the trainer ended with exit code 1"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        worker.drain()
+        thread.join()
+
+
+def test_a_worker_that_listens_begins_at_once_though_it_polls_rarely(postgres_url: str, tmp_path: Path) -> None:
+    database = Database(postgres_url)
+    schema.upgrade(database)
+    running = Running(database, tmp_path / "data", poll_seconds=60)
+    try:
+        for _ in range(3):  # the first may come before it listens
+            running.ended(running.add("counts"))
+    finally:
+        running.stop()
+        database.close()

@@ -152,8 +152,8 @@ def test_every_problem_is_an_error_of_its_status(name: str, status: int) -> None
 
 
 def test_the_errors_a_caller_may_catch_have_the_names_of_the_problems() -> None:
-    general = {"invalid-input", "invalid-cursor", "unsupported-media-type", "epochd-error"}
-    inside = {"schema-out-of-date", "blob-corrupt", "blob-missing"}
+    general = {"invalid-input", "invalid-cursor", "unsupported-media-type", "several-hosts", "epochd-error"}
+    inside = {"schema-out-of-date", "blob-corrupt", "blob-missing", "key-not-found", "key-name-taken"}
     assert set(raised_by_the_api()) - general - inside <= set(BY_NAME)
 
 

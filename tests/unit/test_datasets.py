@@ -111,6 +111,17 @@ def test_a_damaged_copy_is_replaced_and_told(
     assert copy.read_bytes() == good
 
 
+def test_what_is_kept_is_read_without_any_source_and_what_is_not_is_not_fetched(tmp_path: Path, small: Arrays) -> None:
+    with pytest.raises(DatasetUnavailable, match="no such file"):
+        datasets.load_kept("mnist", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    datasets.load("mnist", tmp_path, path=as_npz(tmp_path / "given.npz", small))
+    assert_same(datasets.load_kept("mnist", tmp_path), small)
+    (tmp_path / "mnist.npz").write_bytes(b"damaged")
+    with pytest.raises(DatasetUnavailable, match=r"no readable \.npz"):
+        datasets.load_kept("mnist", tmp_path)
+
+
 def test_other_arrays_than_the_published_ones_are_refused(tmp_path: Path, small: Arrays) -> None:
     small.x_test[3, 5, 7] ^= 1
     for source in (as_npz(tmp_path / "wrong.npz", small), as_idx(tmp_path / "idx", small)):

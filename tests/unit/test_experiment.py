@@ -176,3 +176,19 @@ def test_what_json_has_no_number_for_becomes_null(value: float | None) -> None:
 def test_a_result_is_made_of_finite_numbers() -> None:
     with pytest.raises(ValidationError, match="finite"):
         Result(test_loss=math.nan, test_accuracy=0.5, computation_seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "steps"),
+    [
+        ({}, 10 * 60),
+        ({"epochs": 1}, 60),
+        ({"epochs": 1, "batch_size": 1}, 60_000),
+        ({"epochs": 1, "batch_size": 7}, 8572),
+        ({"epochs": 1, "batch_size": 1001}, 60),
+        ({"epochs": 3, "batch_size": 60_000}, 180),
+    ],
+)
+def test_training_costs_parameters_times_steps_and_large_batches_are_not_free(values: Any, steps: int) -> None:
+    found = spec(units=4, **values)
+    assert found.training_cost == found.parameters * steps

@@ -12,7 +12,7 @@ import pytest
 
 from service.domain.events import Alive, Checkpoint, EpochEnd, Failed, Job, Member, Stopped, Trained
 from service.domain.experiment import EpochMetrics, Spec
-from service.engines.messages import Ended, Message, Ready, Stop, receive, send
+from service.engines.messages import Ended, Lost, Message, Ready, Stop, receive, send
 
 EVERY_BYTE = bytes(range(256))
 SPEC = Spec(activation="gelu", depth=3, learning_rate=1e-7, name="näme 🙂", tags=("a", "a", "b"))
@@ -39,6 +39,7 @@ MESSAGES: list[Message] = [
     Stop(experiment_id="an id", attempt=2**31),
     Ready(),
     Ended(),
+    Lost(reason="its node died", began=True),
     Alive(),
     EpochEnd(metrics={}),
     EpochEnd(metrics={"an id": EPOCH, "ü": EPOCH}),

@@ -4,6 +4,10 @@ export default {
   away: "The service does not answer. This page tries again every second and goes on by itself.",
   notSent: "No answer came. Press the button again when the service answers: nothing is made twice.",
   again: "The service answers again.", wrong: "That did not work", noPage: "There is no page {path} here.", loading: "Loading",
+  signIn: "Sign in", signOut: "Sign out", signedOut: "You have signed out.", signInWhy: "This service asks for an API key.", apiKey: "API key",
+  apiKeyHint: "Whoever runs the service makes one: epochd keys create. The browser keeps it for a week at most, and no script can read it.",
+  keyMissing: "Enter a key.", keyWrong: "That key is not good: {why}.",
+  mayNot: "The key {name} does not allow this: it needs the scope {scope}.",
   noPlotly: "The figures need Plotly where the service runs: pip install 'epochd[page]'",
 
   experiment: "Experiment", newExperiment: "New experiment", newSweep: "New sweep", actions: "Actions",

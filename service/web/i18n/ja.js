@@ -4,6 +4,10 @@ export default {
   away: "サービスから応答がありません。1秒ごとに再接続を試み、つながりしだい自動で再開します。",
   notSent: "応答がありませんでした。サービスに再接続してから、もう一度ボタンを押してください。二重に登録されることはありません。",
   again: "サービスに再接続しました。", wrong: "うまくいきませんでした", noPage: "{path} というページはありません。", loading: "読み込み中",
+  signIn: "サインイン", signOut: "サインアウト", signedOut: "サインアウトしました。", signInWhy: "このサービスを使うにはAPIキーが必要です。", apiKey: "APIキー",
+  apiKeyHint: "サービスの管理者が epochd keys create で発行します。ブラウザーに最長1週間保存され、スクリプトからは読めません。",
+  keyMissing: "キーを入力してください。", keyWrong: "このキーは使えません: {why}",
+  mayNot: "キー {name} にはこの操作が許可されていません。スコープ {scope} が必要です。",
   noPlotly: "グラフの表示には、サービス側にPlotlyが必要です: pip install 'epochd[page]'",
 
   experiment: "実験", newExperiment: "新しい実験", newSweep: "新しいスイープ", actions: "操作",

@@ -61,7 +61,7 @@ export default async function compare(view, { query, signal }) {
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: false, hovermode: "closest", showlegend: true,
         legend: { orientation: "h", x: 0, y: -0.25, yanchor: "top" },
         xaxis: { title: { text: t("epoch") }, dtick: longest > 10 ? undefined : 1, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
-        yaxis: { type, dtick: type === "log" ? "D2" : undefined, gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
+        yaxis: { type, dtick: type === "log" ? "D2" : undefined, minorloglabels: "complete", gridcolor: "rgba(128,128,128,0.3)", automargin: true, zeroline: false },
       },
     }));
     const heads = [t("experiment"), t("field.status"), t("testAccuracy"), t("testLoss"), t("epoch"), t("computation")];

@@ -4,7 +4,8 @@ import { Problem, get, query as querystring, reach, send } from "../api.js";
 import { button, choice, h, setText } from "../dom.js";
 import { language, share, t } from "../i18n.js";
 import { merged } from "../live.js";
-import { empty, failure, go, title } from "../parts.js";
+import { empty, failure, maker, title } from "../parts.js";
+import { session } from "../session.js";
 
 const SIZE = 280; // px of the paper: ten to a pixel of MNIST
 const PEN = 22;
@@ -18,7 +19,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export default async function draw(view, { query, signal }) {
   const known = await candidates(signal);
   if (!known.length) {
-    view.append(h("h1", {}, t("draw")), empty(t("noModels"), go("#/experiments/new", t("newExperiment"), "button primary")));
+    view.append(h("h1", {}, t("draw")), empty(t("noModels"), maker("#/experiments/new", t("newExperiment"), "button primary")));
     return;
   }
   const asked = (query.get("model") ?? "").split(",").filter(Boolean).slice(0, MOST);
@@ -251,6 +252,7 @@ function column() {
 
 // Models to choose from: every alias, and of each kind of network the best that has been trained.
 async function candidates(signal) {
+  if (!session.may("read")) return [{ value: "best", text: "best" }]; // no list is for them
   const aliases = (await get("/models", signal)).data;
   const { data } = await get(`/experiments${querystring({ status: "succeeded", sort: "-test_accuracy", limit: 200 })}`, signal);
   const best = new Map();

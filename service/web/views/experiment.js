@@ -5,7 +5,8 @@ import { button, download, fill, h, link, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, bytes, duration, moment, number, share, t } from "../i18n.js";
 import { asking, follow } from "../live.js";
-import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, network, path, snippet, table, title } from "../parts.js";
+import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, maker, network, path, snippet, table, title } from "../parts.js";
+import { session } from "../session.js";
 
 const VERDICTS = { vanishing: "warn", exploding: "warn", healthy: "good" };
 
@@ -44,8 +45,8 @@ export default async function experimentView(view, { id, signal }) {
       h("div", { class: "row between" },
         h("div", { class: "row" }, h("h1", { tabindex: -1 }, title(spec)), badge(status)),
         h("div", { class: "row" },
-          model ? go(`#/draw?model=${id}`, t("drawWithIt"), "button primary") : "",
-          go(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, problems, changed, requests.hush))),
+          model && session.may("predict") ? go(`#/draw?model=${id}`, t("drawWithIt"), "button primary") : "",
+          maker(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, problems, changed, requests.hush))),
       h("p", { class: "faint" }, network(spec, true), " ", spec.tags.map((tag) => h("span", { class: "tag" }, tag))),
       error ? failure({ message: `${error.code}: ${error.message}` }) : "",
       facts([
@@ -143,7 +144,7 @@ const given = (spec) => Object.fromEntries(Object.entries(spec).filter(([, value
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 const curlOf = (spec) =>
-  `curl -sS ${location.origin}/experiments \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(given(spec)))}`;
+  `${session.curl("/experiments")} \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(given(spec)))}`;
 
 const pythonOf = (spec) =>
   `import httpx

@@ -4,7 +4,8 @@ import { Problem, description, get, query } from "../api.js";
 import { button, choice, h, link, say, setText } from "../dom.js";
 import { ago, moment, share, t } from "../i18n.js";
 import { follow, merged, poll } from "../live.js";
-import { ACTIVE, actions, badge, bar, empty, failure, go, network, snippet, title } from "../parts.js";
+import { ACTIVE, actions, badge, bar, empty, failure, go, maker, network, snippet, title } from "../parts.js";
+import { session } from "../session.js";
 
 const PAGE = 50;
 const MOST = 200; // of what one request may ask for
@@ -55,7 +56,7 @@ export default async function experiments(view, { query: given, signal }) {
 
   view.append(
     h("div", { class: "row between" }, h("h1", { id: "title" }, t("experiments")),
-      h("div", { class: "row" }, go("#/sweeps/new", t("newSweep")), go("#/experiments/new", t("newExperiment"), "button primary"))),
+      h("div", { class: "row" }, maker("#/sweeps/new", t("newSweep")), maker("#/experiments/new", t("newExperiment"), "button primary"))),
     filters,
     asked.sweep_id ? h("p", {}, link(`#/sweeps/${asked.sweep_id}`, t("ofSweep")), " · ", link("#/experiments", t("all"))) : "",
     problems, nothing, list, count, more, picks);
@@ -213,8 +214,8 @@ export default async function experiments(view, { query: given, signal }) {
 
   function first() {
     const body = '{"activation": "relu", "depth": 1}';
-    return [empty(t("noneYet"), go("#/experiments/new", t("newExperiment"), "button primary")),
-      snippet("curl", `curl ${location.origin}/experiments -H 'Content-Type: application/json' -d '${body}'`)];
+    return [empty(t("noneYet"), maker("#/experiments/new", t("newExperiment"), "button primary")),
+      snippet("curl", `${session.curl("/experiments")} \\\n  -H 'Content-Type: application/json' -d '${body}'`)];
   }
 
   function showPicks() {
@@ -225,7 +226,7 @@ export default async function experiments(view, { query: given, signal }) {
     picks.replaceChildren(
       h("strong", {}, t("pickedOf", { n: picked.size })),
       go(`#/compare?ids=${ids}`, t("compare"), "button primary"),
-      trained.length ? go(`#/draw?model=${trained.slice(0, 16).join(",")}`, t("drawWith")) : "",
+      trained.length && session.may("predict") ? go(`#/draw?model=${trained.slice(0, 16).join(",")}`, t("drawWith")) : "",
       button(t("clear"), () => {
         picked.clear();
         for (const box of body.querySelectorAll("input:checked")) box.checked = false;

@@ -6,6 +6,7 @@ import { figure } from "../figure.js";
 import { ago, moment, number, share, t } from "../i18n.js";
 import { asking, poll } from "../live.js";
 import { attempt, badge, bar, facts, failure, go, once, path, removed, snippet, table } from "../parts.js";
+import { session } from "../session.js";
 import { named } from "./sweeps.js";
 
 const FIGURES = ["accuracy-by-depth", "seed-scatter", "learning-curves", "gradient-norms"];
@@ -25,13 +26,13 @@ export default async function sweepView(view, { id, signal }) {
   const pairs = h("div");
   const figures = FIGURES.map((name) => [name, figure(t(`figure.${name}`), signal)]);
   const take = h("section", { class: "card" }, h("h2", {}, t("take")), h("p", { class: "faint" }, t("sameByApi")),
-    snippet("curl", `curl -sS ${location.origin}/sweeps \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(sweep.spec, (_, value) => value ?? undefined).replaceAll("'", "'\\''")}'`));
+    snippet("curl", `${session.curl("/sweeps")} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(sweep.spec, (_, value) => value ?? undefined).replaceAll("'", "'\\''")}'`));
   view.append(head, problems, progress,
     h("section", { class: "card" }, h("h2", {}, t("comparison")), reading, arms, h("details", {}, h("summary", {}, t("pairs")), pairs)),
     h("div", { class: "figures" }, figures.map(([, one]) => one.element)), take);
 
   function show() {
-    const acts = sweep.status === "finished"
+    const acts = !session.may("write") ? "" : sweep.status === "finished"
       ? button(t("delete"), once(() => attempt(problems, async () => {
         if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep")))) return;
         await removed(address, requests.hush);

@@ -4,7 +4,7 @@ import { get, query } from "../api.js";
 import { button, h, link, setText } from "../dom.js";
 import { ago, moment, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { badge, bar, empty, go } from "../parts.js";
+import { badge, bar, empty, maker } from "../parts.js";
 
 const PAGE = 50;
 const MOST = 200;
@@ -21,7 +21,7 @@ export default async function sweeps(view, { signal }) {
   const list = h("table", { class: "list", hidden: true, "aria-labelledby": "title" },
     h("thead", {}, h("tr", {}, heads.map((head, at) => h("th", { scope: "col", class: at === 3 ? "wide" : null }, head)))), body);
   view.append(
-    h("div", { class: "row between" }, h("h1", { id: "title" }, t("sweeps")), go("#/sweeps/new", t("newSweep"), "button primary")),
+    h("div", { class: "row between" }, h("h1", { id: "title" }, t("sweeps")), maker("#/sweeps/new", t("newSweep"), "button primary")),
     nothing, list, more);
 
   async function refresh() {
@@ -46,7 +46,7 @@ export default async function sweeps(view, { signal }) {
     list.hidden = found.length === 0;
     more.hidden = cursor === null;
     if (found.length) nothing.replaceChildren();
-    else if (!nothing.hasChildNodes()) nothing.append(empty(t("noSweeps"), go("#/sweeps/new", t("newSweep"), "button primary")));
+    else if (!nothing.hasChildNodes()) nothing.append(empty(t("noSweeps"), maker("#/sweeps/new", t("newSweep"), "button primary")));
     return found.some((one) => one.status !== "finished") ? 1000 : 3000;
   }
 

@@ -8,6 +8,7 @@ import io
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service import datasets
-from tests.acceptance.conftest import Service, serving
+from tests.acceptance.conftest import Service, run, serving
 from tests.acceptance.page.conftest import BROWSERS, data_folder, draw_seven, installed, launch, settle, watched
 from tests.conftest import DATASETS
 
@@ -88,6 +89,20 @@ def take(browser: Browser, service: Service) -> Iterator[tuple[str, bytes]]:
                 yield f"{name}-{look}.png", page.screenshot()
 
 
+def take_signing_in(browser: Browser, service: Service, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The same service from its first key on."""
+    done = run("keys", "create", "--name", "owner", "--scope", "admin", "--data-dir", str(folder), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    while not service.http.get("/session").json()["asks_for_key"]:
+        pass
+    for look, options in LOOKS.items():
+        with watched(browser, service.url, **options) as seen:
+            page = seen.open("#/experiments")
+            expect(page.locator("#key")).to_be_visible()
+            yield f"sign-in-{look}.png", page.screenshot()
+            seen.forgive("status of 401")
+
+
 def small(png: bytes) -> bytes:
     """The same in 128 colours: a third of the bytes, and no difference that is seen."""
     file = io.BytesIO()
@@ -103,8 +118,9 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, sync_playwright() as playwright:
         browser = launch(playwright, path)
-        with serving(data_folder(Path(root), DATASETS)) as service:
-            for name, png in take(browser, service):
+        data_dir = data_folder(Path(root), DATASETS)
+        with serving(data_dir, EPOCHD_SLOTS="2") as service:
+            for name, png in chain(take(browser, service), take_signing_in(browser, service, data_dir)):
                 data = small(png)
                 assert len(data) < MOST_BYTES, (name, len(data))
                 (folder / name).write_bytes(data)

@@ -1,0 +1,396 @@
+"""How the installed command ends when something goes wrong around it: signals, closed streams, lost answers."""
+
+import http.server
+import itertools
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.main import open_ports
+from service.settings import Settings
+from service.store import listing
+from service.store.listing import Filter
+from tests.acceptance.conftest import EPOCHD, fails, run
+from tests.integration import conftest as integration
+from tests.integration.conftest import Api, claim, finish, record
+
+TRAIN = ("train", "--activation", "relu", "--depth", "1")
+SWEEP = ("sweep", "--activation", "relu", "--depth", "1,2")
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    """The API on SQLite, without a worker."""
+    with integration.serving(Settings(data_dir=tmp_path / "data")) as api:
+        yield api
+
+
+@pytest.fixture
+def good(api: Api, tiny_onnx: bytes) -> str:
+    claimed = claim(api)
+    record(api, claimed, 1)
+    finish(api, claimed, tiny_onnx)
+    return claimed.experiment_id
+
+
+@pytest.fixture
+def shell(api: Api, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a line of a shell in which `epochd` knows where the service is."""
+
+    def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", f'epochd() {{ {shlex.quote(EPOCHD)} "$@"; }}; {line}'],
+            cwd=tmp_path,
+            env=os.environ | {"EPOCHD_URL": str(api.base_url), "NO_COLOR": "1", "TERM": "dumb"} | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+            timeout=120,
+        )
+
+    return shell
+
+
+class Started:
+    """A command whose standard error is read while it runs."""
+
+    def __init__(self, *arguments: str, cwd: Path, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [EPOCHD, *arguments],
+            cwd=cwd,
+            env=os.environ | {"NO_COLOR": "1", "TERM": "dumb"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def line(self) -> str:
+        assert self.process.stderr is not None
+        return self.process.stderr.readline()
+
+    def interrupted(self, number: int = signal.SIGINT) -> tuple[int, str]:
+        """The exit code and what is left on standard error, after a signal."""
+        self.process.send_signal(number)
+        _, told = self.process.communicate(timeout=60)
+        return self.process.returncode, told
+
+
+# Ctrl-C.
+
+
+class Silent(http.server.ThreadingHTTPServer):
+    """Answers only those that read. What would change something is kept waiting, or is done and then not answered."""
+
+    daemon_threads = True
+
+    def __init__(self, to: Api) -> None:
+        super().__init__(("127.0.0.1", 0), SilentHandler)
+        self.to = to
+        self.taken = threading.Event()
+        self.does = False
+
+
+class SilentHandler(http.server.BaseHTTPRequestHandler):
+    server: Silent
+
+    def do_GET(self) -> None:
+        answer = self.server.to.get(self.path)
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def do_POST(self) -> None:
+        self.server.taken.set()
+        if self.server.does:
+            self.server.to.post(self.path).raise_for_status()
+        else:
+            self.rfile.read()  # until the other end is gone
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def silent(api: Api) -> Iterator[Silent]:
+    with Silent(api) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("words", ["train", "sweep", "retry"])
+def test_ctrl_c_before_the_answer_says_that_it_may_be_queued(
+    silent: Silent, good: str, tmp_path: Path, words: str
+) -> None:
+    command = {"train": TRAIN, "sweep": SWEEP, "retry": ("retry", good)}[words]
+    started = Started(*command, cwd=tmp_path, EPOCHD_URL=f"http://127.0.0.1:{silent.server_port}")
+    assert silent.taken.wait(60)
+    code, told = started.interrupted()
+    assert code == 130
+    assert told.startswith("epochd: stopped before the service answered. It may have been queued")
+    assert "epochd list" in told
+    assert told.count("\n") == 1
+
+
+def test_ctrl_c_at_any_other_moment_says_that_it_stopped(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        started = Started("list", cwd=tmp_path, EPOCHD_URL=url)
+        connection, _ = listener.accept()
+        with connection:
+            assert started.interrupted() == (130, "epochd: stopped\n")
+
+
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    # What is imported first says that the import has begun, and stays in it.
+    (tmp_path / "typer.py").write_text("import sys, threading\nprint('begun', file=sys.stderr, flush=True)\n"
+                                       "threading.Event().wait()\n")  # fmt: skip
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    started = Started("list", cwd=tmp_path, PYTHONPATH=path)
+    assert started.line() == "begun\n"
+    assert started.interrupted() == (130, "epochd: stopped\n")
+
+
+@pytest.mark.parametrize("command", [TRAIN, (*SWEEP, "--watch")])
+def test_an_id_is_told_as_soon_as_there_is_one(api: Api, tmp_path: Path, command: tuple[str, ...]) -> None:
+    started = Started(*command, cwd=tmp_path, EPOCHD_URL=str(api.base_url))
+    told = started.line()
+    noun = "sweeps" if "sweep" in command else "experiments"
+    (made,) = api.get(f"/{noun}").json()["data"]
+    assert told == f"{noun[:-1]} {made['id']} is queued\n"
+    code, told = started.interrupted()
+    assert code == 130
+    assert f"{noun[:-1]} {made['id']} goes on" in told
+
+
+# Answers that are lost.
+
+
+def test_a_lost_answer_of_a_retry_says_how_to_find_it(api: Api, silent: Silent, good: str, tmp_path: Path) -> None:
+    silent.does = True
+    line = fails(run("retry", good, "--detach", cwd=tmp_path, EPOCHD_URL=f"http://127.0.0.1:{silent.server_port}"))
+    assert "It may have been queued all the same: epochd list" in line
+    assert len(api.get("/experiments").json()["data"]) == 2
+
+
+def test_what_surely_was_not_queued_is_not_said_to_be(tmp_path: Path) -> None:
+    line = fails(run(*TRAIN, cwd=tmp_path, EPOCHD_URL="http://127.0.0.1:9"))
+    assert line.startswith("epochd: no answer from http://127.0.0.1:9")
+    assert "queued" not in line
+
+
+# Standard streams.
+
+
+def test_an_answer_that_cannot_be_written_is_an_error(shell: Any, good: str) -> None:
+    for line in (f"epochd show {good} >/dev/full", f"epochd show {good} --json >/dev/full", "epochd list >/dev/full"):
+        assert fails(shell(line)) == "epochd: standard output cannot be written: No space left on device"
+    assert fails(shell("epochd list >&-")) == "epochd: standard output cannot be written: Bad file descriptor"
+
+
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("command", [(*TRAIN, "--detach"), (*TRAIN, "--detach", "--json"), SWEEP])
+def test_the_id_of_what_was_queued_is_told_all_the_same(api: Api, shell: Any, where: str, command: Any) -> None:
+    line = fails(shell(f"epochd {' '.join(command)} {where}"))
+    noun = "sweeps" if "sweep" in command else "experiments"
+    (made,) = api.get(f"/{noun}").json()["data"]
+    assert line.endswith(f"; the {noun[:-1]} is {made['id']}")
+
+
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_a_command_goes_on_when_nobody_hears_what_it_says_besides(shell: Any, good: str, where: str) -> None:
+    done = shell(f"epochd show {good} --watch {where}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert good in done.stdout
+    assert shell(f"epochd show 00000000 {where}").returncode == 1
+
+
+def test_a_reader_that_leaves_is_no_error_to_talk_about(shell: Any, good: str) -> None:
+    # The reader is gone before anything is written: the command begins when the other end of its pipe is closed.
+    pipe = "mkfifo pipe gone; (exec <pipe; : >gone) & exec 9>pipe; : <gone"
+    for command in (f"show {good}", "list --json"):
+        done = shell(f"rm -f pipe gone; {pipe}; wait; epochd {command} >&9")
+        assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_what_an_encoding_does_not_have_is_escaped(shell: Any, api: Api, good: str, encoding: str) -> None:
+    assert shell(f"epochd show {good}", PYTHONIOENCODING=encoding).returncode == 0
+    made = shell("epochd train --activation relu --depth 1 --name 数字 --detach").stdout.strip()
+    done = shell(f"epochd show {made}", PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u6570\\u5b57" in done.stdout
+
+
+# What is written so that it cannot be meant.
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --activation relu --depth 1 --learning-rate nan", "/learning_rate: nan is no number"),
+        ("train --activation relu --depth 1 --learning-rate=-inf", "/learning_rate: -inf is no number"),
+        ("sweep --activation relu --depth 1 --learning-rate 0.1,inf", "/grid/learning_rate/1: inf is no number"),
+        ("sweep --activation relu --depth 1 --learning-rate nan", "/base/learning_rate: nan is no number"),
+        ("train --activation relu --depth 1 --name $'\\xff'", "/name: "),
+        ("show $'\\xff'", "is no id of an experiment"),
+        ("show $'\\xff'$(printf 'x%.0s' {1..35})", "is no text"),
+        ("cancel $'\\xff'", "no experiment and no sweep"),
+        ("show ''", "'' is no id of an experiment"),
+        ("show 0123456", "at least its first eight characters"),
+        ("delete ''", "no experiment and no sweep ''"),
+        ("delete $(printf 'x%.0s' {1..100000})", "no experiment and no sweep"),
+        ("compare $(printf 'x%.0s' {1..100000})", "is no id of a sweep"),
+        ("predict $'\\xff.png'", "cannot be read"),
+        ("list --tag $'\\xff'", "cannot be asked"),
+        ("list --cursor $(printf 'x%.0s' {1..100000})", "cannot be asked"),
+        ("list --api-key clé", "the API key cannot be sent"),
+        ("list --api-key 'a b'", "the API key cannot be sent"),
+        ("list --api-key $'a\\nb'", "the API key cannot be sent"),
+        ("list --url http://a..b", "no address of a service"),
+        ("list --url http://", "no address of a service"),
+        ("sweep --activation relu --depth 1 --dry-run --watch", "--dry-run"),
+        ("train --activation relu --depth 1 --local --url http://127.0.0.1:9", "--local"),
+        ("train --activation relu --depth 1 --local --api-key k", "--local"),
+        ("db check --data-dir nowhere", "there is no data folder"),
+        ("db gc --data-dir nowhere", "there is no data folder"),
+        ("keys list --data-dir nowhere", "there is no data folder"),
+        ("keys revoke a --database-url sqlite:///nowhere", "there is no database nowhere"),
+        ("data fetch mnist --path /nonexist", "no such file"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_in_one_line(shell: Any, tmp_path: Path, line: str, said: str) -> None:
+    told = fails(shell(f"epochd {line}"))
+    assert said in told
+    assert len(told) < 600
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("all_proxy", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nonexist")])
+def test_an_environment_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, name: str, value: str) -> None:
+    assert "cannot be used" in fails(run("list", "--url", "https://elsewhere", cwd=tmp_path, **{name: value}))
+
+
+def test_a_proxy_is_not_asked_about_this_machine(api: Api, tmp_path: Path) -> None:
+    names = ("http_proxy", "https_proxy", "all_proxy")
+    proxy = dict.fromkeys(names, "http://127.0.0.1:9")
+    done = run("list", cwd=tmp_path, EPOCHD_URL=str(api.base_url), **proxy)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_that_nobody_thought_of_is_one_line_and_shows_where_it_was_when_asked(tmp_path: Path) -> None:
+    code = "from service.commands.ending import ended\ndef app(): raise ZeroDivisionError('a\\nb')\nended(app)"
+
+    def end(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+
+    assert fails(end()).startswith("epochd: unexpected error: ZeroDivisionError: a b; with EPOCHD_DEBUG=1")
+    assert "Traceback" in end(EPOCHD_DEBUG="1").stderr
+
+
+# Which of two is meant, and files.
+
+
+def test_the_beginning_of_an_id_that_two_have_is_refused(api: Api, shell: Any) -> None:
+    made = [shell("epochd " + " ".join(command)).stdout.strip() for command in ((*TRAIN, "--detach"), SWEEP)]
+    assert shell(f"epochd cancel {made[1]}").stdout == f"{made[1]} finished\n"
+    # The sweep's own experiments would have the same beginning, too.
+    for one in api.get("/experiments", params={"sweep_id": made[1]}).json()["data"]:
+        api.delete(f"/experiments/{one['id']}").raise_for_status()
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*made, strict=True))
+    short = "".join(one for one, _ in same)[:13]
+    for command in (f"cancel {short}", f"delete {short}", f"figure {short} learning-curves -o x.svg"):
+        line = fails(shell(f"epochd {command}"))
+        assert f"experiment {made[0]} and sweep {made[1]} both begin with {short}" in line
+    assert api.get(f"/experiments/{made[0]}").json()["status"] == "queued"
+    assert shell(f"epochd delete {made[1]}").stdout == f"{made[1]} deleted\n"
+
+
+def test_a_figure_is_drawn_whole_or_not_at_all(shell: Any, good: str, tmp_path: Path) -> None:
+    (tmp_path / "keep.svg").write_text("old")
+    line = fails(shell(f"trap '' XFSZ; ulimit -f 4; epochd figure {good} learning-curves -o keep.svg"))
+    assert line == "epochd: keep.svg cannot be written: File too large"
+    assert (tmp_path / "keep.svg").read_text() == "old"
+    assert list(tmp_path.glob(".*")) == []
+    (tmp_path / "link.svg").symlink_to("target.svg")
+    assert shell(f"epochd figure {good} learning-curves -o link.svg").returncode == 0
+    assert (tmp_path / "link.svg").is_symlink()
+    assert (tmp_path / "target.svg").read_text().lstrip().startswith("<")
+
+
+def test_models_and_sweeps_are_named_by_the_beginning_of_their_ids(shell: Any, good: str, tmp_path: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("L", (28, 28))
+    ImageDraw.Draw(picture).line([(14, 4), (14, 24)], fill=255, width=3)
+    picture.save(tmp_path / "digit.png")
+    assert good in shell(f"epochd predict digit.png --model {good[:23]}").stdout
+    assert good in shell(f"epochd predict digit.png --model {good[:23]} --json").stdout
+    sweep = shell("epochd " + " ".join(SWEEP)).stdout.strip()
+    done = shell(f"epochd export --to csv --sweep {sweep[:23]} -o out")
+    assert (done.returncode, (tmp_path / "out").is_dir()) == (0, True), done.stderr
+
+
+def test_one_experiment_is_one(shell: Any) -> None:
+    done = shell("epochd sweep --activation relu --depth 1 --dry-run")
+    assert done.stdout == "1 experiment: 1 to compare, 1 of each\n"
+
+
+# A service of the command's own.
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_local_service_ends_with_the_command_however_that_ends(data_dir: Path, number: int) -> None:
+    options = ("--epochs", "40", "--local", "--data-dir", str(data_dir))
+    started = Started(*TRAIN, *options, cwd=data_dir)
+    try:
+        while "loss" not in (line := started.line()):  # an epoch has ended
+            assert line
+        below = psutil.Process(started.process.pid).children(recursive=True)
+        assert len(below) >= 2  # a service and its worker
+        code, told = started.interrupted(number)
+        if number != signal.SIGKILL:
+            assert code == 130
+            assert "goes on" in told
+            assert "epochd serve" in told
+            assert not any(one.is_running() for one in below)
+        _, alive = psutil.wait_procs(below, timeout=60)
+        assert alive == []
+    finally:
+        started.process.kill()
+    with open_ports(Settings(data_dir=data_dir)) as ports, ports.database.read() as session:
+        (left,) = listing.page(session, Filter(), sort="created_at", cursor=None, limit=2).experiments
+    assert left.status == "queued"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("service")
+def test_a_local_service_is_reached_without_the_proxy(data_dir: Path) -> None:
+    names = ("http_proxy", "https_proxy", "all_proxy")
+    options = ("--epochs", "1", "--local", "--data-dir", str(data_dir))
+    # Where a service is that is not asked is no reason to refuse.
+    environment = dict.fromkeys(names, "http://127.0.0.1:9") | {"EPOCHD_URL": "http://127.0.0.1:9"}
+    done = run(*TRAIN, *options, cwd=data_dir, **environment)
+    assert done.returncode == 0, done.stderr
