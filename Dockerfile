@@ -1,5 +1,5 @@
-# Two images, each with only what it runs: `api` has no TensorFlow, `worker` has it. How to run them:
-# docs/deployment.md. Needs BuildKit, for the cache of packages that is kept between builds.
+# Three images, each with only what it runs: `api` has no TensorFlow, `worker` has it, and `ray` has Ray too: it is a node
+# of a cluster, or a worker that trains there. How to run them: docs/deployment.md. Needs BuildKit, for the cache of packages that is kept between builds.
 
 # 3.13 is the newest Python that requirements/*.txt are locked for.
 FROM python:3.13-slim AS python
@@ -39,7 +39,16 @@ COPY --from=wheel /dist /dist
 RUN pip --python /opt/epochd install --no-deps --no-index /dist/*.whl
 
 
-# What both images share. The uid is fixed and given as a number: files in a volume keep their owner from one version
+FROM python AS ray-environment
+COPY requirements/ray.txt requirements/
+RUN --mount=type=cache,target=/var/cache/pip \
+    python -m venv --without-pip /opt/epochd && \
+    pip --python /opt/epochd install --require-hashes -r requirements/ray.txt
+COPY --from=wheel /dist /dist
+RUN pip --python /opt/epochd install --no-deps --no-index /dist/*.whl
+
+
+# What all images share. The uid is fixed and given as a number: files in a volume keep their owner from one version
 # to the next, and Kubernetes can see that it is not root.
 FROM python:3.13-slim AS runtime
 LABEL org.opencontainers.image.title="epochd" \
@@ -69,8 +78,19 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
 CMD ["epochd", "worker"]
 
 
+# Ray keeps its sockets and logs below /tmp, and wants shared memory: give it `--shm-size`.
+FROM runtime AS ray
+COPY --from=ray-environment /opt/epochd /opt/epochd
+ENV RAY_USAGE_STATS_ENABLED=0
+# A node of a cluster, or a worker by the process of its that is part of one.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+    CMD grep -qsaE 'raylet|service[.]engines[.]ray_driver' /proc/[0-9]*/comm /proc/[0-9]*/cmdline || exit 1
+CMD ["epochd", "worker"]
+
+
 # The last stage is what `docker build .` makes. It listens on every address of its container, for only so a port can
-# be published: publish it on the loopback address, there is no authentication yet.
+# be published. So it does not start before an API key was made, unless EPOCHD_INSECURE=true: publish it on the loopback
+# address then.
 FROM runtime AS api
 COPY --from=api-environment /opt/epochd /opt/epochd
 ENV EPOCHD_HOST=0.0.0.0 \
