@@ -16,3 +16,9 @@ class Options:
     """How often everything is measured in turn. None: as often as the benchmark finds right."""
     seconds: float = 3.0
     """How long a server is loaded at a time."""
+    experiments: int = 1_000_000
+    """How many experiments the large database has."""
+    clients: int = 500
+    """How many clients a crowd has."""
+    hammering_seconds: float = 120.0
+    """How long a crowd asks."""

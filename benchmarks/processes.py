@@ -32,9 +32,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(arguments: Sequence[str], data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python program, ended by SIGTERM when the block ends."""
-    environment = os.environ | {"EPOCHD_DATA_DIR": str(data_dir), "EPOCHD_LOG_LEVEL": "warning"}
+def running(arguments: Sequence[str], data_dir: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python program with `more` in its environment, ended by SIGTERM when the block ends."""
+    environment = os.environ | {"EPOCHD_DATA_DIR": str(data_dir), "EPOCHD_LOG_LEVEL": "warning"} | more
     process = subprocess.Popen([sys.executable, *arguments], env=environment, stdin=subprocess.DEVNULL)
     try:
         yield process

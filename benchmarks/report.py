@@ -38,13 +38,15 @@ summed over them after the load, so what they share counts once for each."""
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A figure and its bound: `at_most` says on which side. None was not measured, and `detail` says why."""
+    """A figure and its bound, if it has one: `at_most` says on which side. A value of None was not measured, and
+    `detail` says why.
+    """
 
     what: str
     value: float | None
     unit: str
-    budget: float
-    at_most: bool
+    budget: float | None = None
+    at_most: bool = True
     detail: str
 
     @property
@@ -52,11 +54,15 @@ class Line:
         """Whether the budget holds."""
         if self.value is None:
             return "NOT MEASURED"
+        if self.budget is None:
+            return "measured"
         return "met" if (self.value <= self.budget if self.at_most else self.value >= self.budget) else "MISSED"
 
     @property
     def bound(self) -> str:
         """The budget as text."""
+        if self.budget is None:
+            return "-"
         return f"{'<=' if self.at_most else '>='} {self.budget:g} {self.unit}".rstrip()
 
     @property
