@@ -1,15 +1,5 @@
 """Training: a generator of events. It reads from top to bottom; the worker and the engine only carry its events."""
 
-import os
-import sys
-
-# Before TensorFlow is imported: it reads these once.
-if "tensorflow" in sys.modules and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
-    raise ImportError("TensorFlow was imported before service.training.fit, with oneDNN: bits would depend on stacks")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # its sums depend on what stands beside them: see `stack.py`
-
 import functools
 import gc
 import math
@@ -82,7 +72,7 @@ def train(job: Job, stops: Stops) -> Iterator[Event]:
     living = dict(enumerate(job.members))
     try:
         stack, done = _begin(job)
-        look = tf.function(functools.partial(diagnose, stack))
+        look = tf.function(functools.partial(diagnose, stack), autograph=False)
         saved_at = time.monotonic()
         for epoch in range(done + 1, spec.epochs + 1):
             found = yield from _run_epoch(stack, look, epoch, living)

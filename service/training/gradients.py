@@ -72,13 +72,13 @@ def _norms(gradient: tf.Tensor) -> tf.Tensor:
 
 def _saturated(activation: str, outputs: tf.Tensor) -> tf.Tensor:
     if activation not in SLOPES:
-        return tf.fill([len(outputs)], float("nan"))
+        return tf.fill([outputs.shape[0]], float("nan"))
     flat = SLOPES[activation](outputs) < SATURATED_SLOPE
     return tf.reduce_mean(tf.cast(flat, tf.float32), axis=[1, 2])
 
 
 def _dead(activation: str, outputs: tf.Tensor) -> tf.Tensor:
     if activation not in CAN_DIE:
-        return tf.fill([len(outputs)], float("nan"))
+        return tf.fill([outputs.shape[0]], float("nan"))
     silent = tf.reduce_max(outputs, axis=2) <= 0.0
     return tf.reduce_mean(tf.cast(silent, tf.float32), axis=1)

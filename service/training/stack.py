@@ -3,7 +3,7 @@ product over shared batches, the inner ones are batched, and optimizers work ele
 
 Each network's numbers are the same bits whatever it is stacked with, and alone. That holds because TensorFlow's own
 matrix products (Eigen's, on one thread) add up in an order that depends on the length of the sum only; oneDNN's do not,
-so `fit.py` turns those off. Two things would break it, and are avoided here:
+so this package turns those off. Two things would break it, and are avoided here:
 
 - Functions such as exp and log are computed in packets of up to 16 numbers, and what is left over by another routine.
   So every batch is filled up to a multiple of `PACKET` images, which then count nothing.
@@ -11,7 +11,7 @@ so `fit.py` turns those off. Two things would break it, and are avoided here:
   alone is stacked with a copy of itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -111,18 +111,13 @@ class Stack:
             sums = tf.matmul(kernel, hidden[-1]) + bias
         return sums, hidden
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False)
     def epoch(self, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Train on these images once, in this order: int32 (n,). Returns for each network the sum of the images'
         losses, each before its step, and how many were read right: float32 (S,) each.
         """
         batch = self.spec.batch_size
-        losses, right = tf.zeros(self.size), tf.zeros(self.size)
-        for start in tf.range(0, tf.size(order), batch):
-            loss, hits = self._step(order[start : start + batch])
-            losses += loss
-            right += hits
-        return losses, right
+        return self._summed(lambda start: self._step(order[start : start + batch]), tf.size(order), batch)
 
     def _step(self, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chosen, counts = filled(chosen)
@@ -136,18 +131,36 @@ class Stack:
         self.optimizer.apply(tape.gradient(mean, self.variables), self.variables)
         return losses, _hits(labels, logits, counts)
 
-    @tf.function
+    @tf.function(autograph=False)
     def evaluate(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean loss and accuracy of each network on the test images: float32 (S,) each."""
         images = len(self.data.y_test)
-        losses, right = tf.zeros(self.size), tf.zeros(self.size)
-        for start in tf.range(0, images, EVALUATED_AT_ONCE):
+
+        def part(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             chosen, counts = filled(tf.range(start, tf.minimum(start + EVALUATED_AT_ONCE, images)))
             labels = tf.gather(self.data.y_test, chosen)
             logits, _ = self.forward(scaled(tf.gather(self.data.x_test, chosen)))
-            losses += cross_entropy(labels, logits, counts)
-            right += _hits(labels, logits, counts)
+            return cross_entropy(labels, logits, counts), _hits(labels, logits, counts)
+
+        losses, right = self._summed(part, images, EVALUATED_AT_ONCE)
         return losses / images, right / images
+
+    def _summed(
+        self, part: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], end: tf.Tensor | int, step: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The sums of what `part` gives for 0, step, ... below the end: float32 (S,) each."""
+
+        def body(start: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return start + step, *(total + more for total, more in zip(sums, part(start), strict=True))
+
+        # Written out: AutoGraph makes the same of a `for`, but reading the code takes it a second in every new process.
+        _, losses, right = tf.while_loop(
+            lambda start, *_: start < end,
+            body,
+            (tf.constant(0), tf.zeros(self.size), tf.zeros(self.size)),
+            parallel_iterations=1,
+        )
+        return losses, right
 
 
 def filled(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -244,7 +244,9 @@ def node(nodes: Callable[..., int]) -> int:
     return nodes(num_cpus=1)
 
 
-def test_a_nodes_death_is_told_and_another_node_goes_on(two_nodes: RayCluster, nodes: Callable[..., int], node: int, mnist_dir: Path) -> None:
+def test_a_nodes_death_is_told_and_another_node_goes_on(
+    two_nodes: RayCluster, nodes: Callable[..., int], node: int, mnist_dir: Path
+) -> None:
     with contextlib.closing(engine(mnist_dir).slot()) as slot:
         training = Training(slot, "waits")
         training.until(EpochEnd)
@@ -257,7 +259,9 @@ def test_a_nodes_death_is_told_and_another_node_goes_on(two_nodes: RayCluster, n
         assert kinds(list(slot.train(job("counts"))))[-1] is Trained
 
 
-def test_a_node_that_freezes_ends_as_a_stall(two_nodes: RayCluster, nodes: Callable[..., int], node: int, mnist_dir: Path) -> None:
+def test_a_node_that_freezes_ends_as_a_stall(
+    two_nodes: RayCluster, nodes: Callable[..., int], node: int, mnist_dir: Path
+) -> None:
     with contextlib.closing(engine(mnist_dir, stall=3).slot()) as slot:
         training = Training(slot, "waits")
         training.until(EpochEnd)

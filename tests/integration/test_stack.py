@@ -109,6 +109,17 @@ def test_a_tensorflow_that_was_started_otherwise_is_refused() -> None:
     assert done.stderr.strip().splitlines()[-1].startswith("ImportError: TensorFlow was imported before")
 
 
+def test_libraries_that_training_can_do_without_are_passed_over_and_can_be_imported_later() -> None:
+    program = (
+        "import sys\n"
+        "import service.training\n"
+        "print(*sorted({'matplotlib', 'pandas', 'scipy'} & sys.modules.keys()))\n"
+        "import matplotlib.pyplot, pandas, scipy.stats\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
 def test_checkpoints_of_different_epochs_are_not_stacked(tf, mnist_dir: Path) -> None:
     stack = tf.stack.Stack(seeds(spec(), [1, 2]), tf.fit._tensors("mnist", str(mnist_dir)))
     payloads = [tf.checkpoints.save(stack, place, place + 1) for place in (0, 1)]
