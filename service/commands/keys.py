@@ -151,7 +151,8 @@ def revoke(
     if as_json:
         print_json(_told(found))
         return
-    say(f"key {found.id} of {found.name} is revoked" + ("" if revoked else " already"))
+    said = "is revoked; services that run refuse it within 5 s" if revoked else "is revoked already"
+    say(f"key {found.id} of {found.name} {said}")
 
 
 def _told(key: "ApiKey") -> dict[str, Any]:

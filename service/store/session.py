@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,6 +144,18 @@ class Database:
         self.engine.dispose()
 
 
+REASONS = (
+    ("authentication failed|no password supplied|role .* does not exist", "it refuses the user or the password"),
+    ("database .* does not exist", "the server has no database of this name"),
+    ("too many (clients|connections)|connection slots", "the server takes no more connections"),
+    ("locked|lock timeout", "it is locked"),
+    ("full", "its disk is full"),
+    ("readonly", "it cannot be written"),
+    ("no answer", "it gives no answer"),
+)
+"""What drivers write, and what is told of it."""
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -161,15 +174,8 @@ def _unusable(reason: str) -> str:
 
 def _reason(error: Exception) -> str:
     """The kind of fault, without the SQL, the address or the password that the driver's own text may hold."""
-    if "locked" in str(error) or "lock timeout" in str(error):
-        return "it is locked"
-    if "full" in str(error):
-        return "its disk is full"
-    if "readonly" in str(error):
-        return "it cannot be written"
-    if "no answer" in str(error):
-        return "it gives no answer"
-    return "it cannot be reached"
+    told = str(getattr(error, "orig", error))  # SQLAlchemy's own text repeats the statement
+    return next((reason for sign, reason in REASONS if re.search(sign, told)), "it cannot be reached")
 
 
 def insert_if_absent(session: Session, table: type[DeclarativeBase], **values: object) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
 
 from service.errors import SchemaOutOfDate, Unavailable
 from service.store import schema
@@ -86,6 +86,21 @@ def test_a_database_that_cannot_be_reached_is_unavailable_and_tells_no_secret(ur
         with pytest.raises(Unavailable) as caught:
             act(database)
         assert "hush" not in str(caught.value)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"username": "full_locked"}, "it refuses the user or the password"),
+        ({"database": "full_locked"}, "the server has no database of this name"),
+    ],
+)
+def test_who_is_not_let_in_is_told_why_and_no_name(postgres_url: str, wrong: dict[str, str], told: str) -> None:
+    database = Database(make_url(postgres_url).set(**wrong).render_as_string(hide_password=False))
+    with pytest.raises(Unavailable) as caught:
+        schema.current(database)
+    assert str(caught.value) == f"the database cannot be used now: {told}"
     database.close()
 
 
