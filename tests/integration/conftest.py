@@ -21,6 +21,7 @@ from service.domain.experiment import EpochMetrics, HiddenLayer, Spec
 from service.main import create
 from service.settings import Settings
 from service.store import experiments, queue
+from service.store.blobs import Blobs
 from service.store.queue import Claim, ModelFiles
 from service.store.session import Database
 from tests.conftest import empty_postgres_database
@@ -160,6 +161,34 @@ def sqlite_api(tmp_path: Path) -> Iterator[Api]:
     """A client of the API on SQLite, for what does not depend on the database."""
     with serving(Settings(data_dir=tmp_path / "data")) as client:
         yield client
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Blobs:
+    """An empty blob store to restore into."""
+    return Blobs((tmp_path / "restored").as_uri())
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Blobs:
+    """The blob store of the service, in a folder."""
+    return Blobs((tmp_path / "blobs").as_uri())
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    """A database for what does not depend on its kind."""
+    path = tmp_path / "one.sqlite3"
+    path.write_bytes(sqlite_template.read_bytes())
+    with contextlib.closing(Database(f"sqlite:///{path}")) as database:
+        yield database
+
+
+@pytest.fixture
+def sqlite_empty(tmp_path: Path) -> Iterator[Database]:
+    """An empty database to restore into, for what does not depend on its kind."""
+    with contextlib.closing(Database(f"sqlite:///{tmp_path / 'restored.sqlite3'}")) as database:
+        yield database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -22,7 +22,7 @@ from service.store.backup import back_up
 from service.store.blobs import Blobs
 from service.store.restore import restore, verify
 from service.store.session import Database
-from tests.integration.test_backup import fill, quiet
+from tests.backups import fill, quiet
 
 Damage = Callable[[Path], object]
 

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -96,7 +97,7 @@ def test_a_database_that_cannot_be_reached_is_unavailable_and_tells_no_secret(ur
         ({"database": "full_locked"}, "the server has no database of this name"),
     ],
 )
-def test_who_is_not_let_in_is_told_why_and_no_name(postgres_url: str, wrong: dict[str, str], told: str) -> None:
+def test_who_is_not_let_in_is_told_why_and_no_name(postgres_url: str, wrong: dict[str, Any], told: str) -> None:
     database = Database(make_url(postgres_url).set(**wrong).render_as_string(hide_password=False))
     with pytest.raises(Unavailable) as caught:
         schema.current(database)
