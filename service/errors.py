@@ -37,6 +37,7 @@ EpochdError
 │   └── RateLimited
 ├── UnsupportedMediaType
 ├── NotInstalled
+├── StartError
 ├── Unavailable
 │   ├── SchemaOutOfDate
 │   ├── BlobCorrupt
@@ -87,6 +88,7 @@ __all__ = [
     "SchemaOutOfDate",
     "SeveralHosts",
     "SpecTooLarge",
+    "StartError",
     "SweepAlreadyFinished",
     "SweepNotFinished",
     "SweepNotFound",
@@ -277,6 +279,10 @@ class UnsupportedMediaType(EpochdError):
 
 class NotInstalled(EpochdError):
     """An extra that this needs is not installed where it was asked for."""
+
+
+class StartError(EpochdError):
+    """The service cannot start; the text says what to do."""
 
 
 class Unavailable(EpochdError):

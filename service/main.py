@@ -30,30 +30,24 @@ from service.engines.base import Engine
 from service.engines.limits import Limits
 from service.engines.local import LocalEngine
 from service.engines.ray import Demand, RayEngine
-from service.errors import EpochdError, NotInstalled
+from service.errors import NotInstalled, StartError
 from service.serving.predictor import Predictor
 from service.settings import Settings, cores
-from service.store import keys, schema
-from service.store.blobs import Blobs
+from service.store import keys
+from service.store.opening import keep_private, open_stores
 from service.store.session import Database
 from service.telemetry import metrics, traces
 from service.worker import Worker
 
-__all__ = ["StartError", "create", "keep_private", "open_database", "open_ports", "open_stores", "serve", "work"]
+__all__ = ["create", "open_ports", "serve", "work"]
 
 log = logging.getLogger("epochd")
 
 GRACEFUL_SECONDS = 3
 MOST_FILES = 65_536
-PRIVATE = 0o077
-"""As a umask."""
 RESTART_SECONDS = 0.5
 STEADY_SECONDS = 30.0
 """A process that ran for so long is started again at once; one that ends sooner, after ever longer waits up to this."""
-
-
-class StartError(EpochdError):
-    """The service cannot start; the text says what to do."""
 
 
 def create(settings: Settings | None = None) -> FastAPI:
@@ -63,40 +57,9 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 @contextlib.contextmanager
-def open_database(settings: Settings) -> Iterator[Database]:
-    """The database, not yet migrated.
-
-    Raises:
-        StartError: the data folder cannot be made.
-    """
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"the data folder {settings.data_dir} cannot be made: {error.strerror}") from None
-    database = Database(settings.resolved_database_url)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@contextlib.contextmanager
-def open_stores(settings: Settings) -> Iterator[tuple[Database, Blobs]]:
-    """The database as it is, not migrated, and the blob store.
-
-    Raises:
-        StartError: the data folder cannot be made.
-    """
-    with open_database(settings) as database:
-        yield database, Blobs(settings.resolved_blob_url)
-
-
-@contextlib.contextmanager
 def open_ports(settings: Settings) -> Iterator[Ports]:
     """What the API works through, with the database made where it is empty."""
-    with open_database(settings) as database:
-        schema.initialise(database)
-        blobs = Blobs(settings.resolved_blob_url)
+    with open_stores(settings, initialise=True) as (database, blobs):
         predictor = Predictor(load=blobs.get, capacity=settings.model_cache)
         turns = Turns(at_once=cores(), waiting=settings.max_waiting)
         with contextlib.closing(News(database, settings)) as news:
@@ -161,13 +124,12 @@ def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
     """
     keep_private()
     _require_trainer(settings)
-    with open_database(settings) as database:
-        schema.initialise(database)
+    with open_stores(settings, initialise=True) as (database, blobs):
         _import_datasets(settings)
         log.info("datasets and files are in %s", settings.data_dir)
         worker = Worker(
             database=database,
-            blobs=Blobs(settings.resolved_blob_url),
+            blobs=blobs,
             engine=_engine(settings),
             settings=settings,
         )
@@ -322,17 +284,6 @@ class _Server(uvicorn.Server):
         if ports is not None:
             ports.stopping.set()
         super().handle_exit(sig, frame)
-
-
-def keep_private() -> None:
-    """What this process and those it starts write is for their user alone; and no core of them, which would hold all
-    that they know, is left anywhere.
-    """
-    os.umask(PRIVATE)
-    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _allow_many_files() -> None:

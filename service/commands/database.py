@@ -14,9 +14,9 @@ from service.commands.options import DatabaseUrl, DataDir, Json
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from service.api.deps import Ports
     from service.domain.experiment import Status
     from service.store.archive import Manifest
+    from service.store.opening import Stores
     from service.store.retention import Policy, Pruned
 
 __all__ = ["app"]
@@ -49,11 +49,11 @@ def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json:
 
     Example: epochd db upgrade --database-url postgresql://epochd@db/epochd
     """
-    from service import main as composition
     from service.store import schema
+    from service.store.opening import open_database
 
     settings = settings_of(data_dir=data_dir, database_url=database_url)
-    with composition.open_database(settings) as database:
+    with open_database(settings) as database:
         before = schema.current(database)
         schema.upgrade(database)
         after = schema.current(database)
@@ -100,9 +100,9 @@ def prune(
 
     Example: epochd db prune --older-than 90d --status failed --status cancelled --dry-run
     """
-    from service import main as composition
     from service.domain.experiment import Status
     from service.store import retention, trail
+    from service.store.opening import open_stores
 
     if older_than is None and audit_older_than is None:
         raise typer.BadParameter("give --older-than, --audit-older-than, or both")
@@ -112,16 +112,16 @@ def prune(
     settings = settings_of(data_dir=data_dir, database_url=database_url)
     require_database(settings)
     gone, acts, interrupted = retention.Pruned(), 0, False
-    with composition.open_ports(settings) as ports:
+    with open_stores(settings, initialise=True) as stores:
         if not dry_run:  # before, not after: it may be killed
-            _record_prune(ports, older_than, audit_older_than, statuses, events_only=events_only)
+            _record_prune(stores, older_than, audit_older_than, statuses, events_only=events_only)
         try:
             if older_than is not None:
                 policy = retention.Policy(older_than=older_than, statuses=statuses, keep_models=keep_models)
-                for part in _parts(ports, policy, events_only=events_only, dry_run=dry_run):
+                for part in _parts(stores, policy, events_only=events_only, dry_run=dry_run):
                     gone += part
             if audit_older_than is not None:
-                acts = sum(trail.prune(ports.database, audit_older_than, dry_run=dry_run))
+                acts = sum(trail.prune(stores.database, audit_older_than, dry_run=dry_run))
         except KeyboardInterrupt:
             interrupted = True
     counts = {"experiments": gone.experiments, "sweeps": gone.sweeps, "events": gone.events, "files": gone.files}
@@ -141,7 +141,7 @@ def prune(
 
 
 def _record_prune(
-    ports: "Ports",
+    stores: "Stores",
     older_than: timedelta | None,
     audit_older_than: timedelta | None,
     statuses: "Collection[Status]",
@@ -159,16 +159,16 @@ def _record_prune(
         }
     if audit_older_than is not None:
         asked["audit_older_than"] = str(audit_older_than)
-    with ports.database.write() as session:
+    with stores.database.write() as session:
         trail.record(session, operator(), "database.prune", "database", **asked)
 
 
-def _parts(ports: "Ports", policy: "Policy", *, events_only: bool, dry_run: bool) -> "Iterator[Pruned]":
+def _parts(stores: "Stores", policy: "Policy", *, events_only: bool, dry_run: bool) -> "Iterator[Pruned]":
     from service.store import retention
 
     if events_only:
-        return retention.prune_events(ports.database, policy, dry_run=dry_run)
-    return retention.prune(ports.database, ports.blobs, policy, dry_run=dry_run)
+        return retention.prune_events(stores.database, policy, dry_run=dry_run)
+    return retention.prune(stores.database, stores.blobs, policy, dry_run=dry_run)
 
 
 def _told(gone: "Pruned", *, events_only: bool, dry_run: bool) -> str:
@@ -193,15 +193,15 @@ def check(
 
     Example: epochd db check --repair
     """
-    from service import main as composition
     from service.store.audit import audit, remove
+    from service.store.opening import open_stores
 
     settings = settings_of(data_dir=data_dir, database_url=database_url)
     require_database(settings)
-    with composition.open_ports(settings) as ports:
-        report = audit(ports.database, ports.blobs)
+    with open_stores(settings, initialise=True) as stores:
+        report = audit(stores.database, stores.blobs)
         if repair:
-            remove(ports.blobs, report.orphans)
+            remove(stores.blobs, report.orphans)
     orphaned = [blob.key for blob in report.orphans]
     kinds = {"missing": report.missing, "damaged": report.corrupt, "orphaned": orphaned}
     if as_json:
@@ -241,15 +241,15 @@ def gc(
 
     Example: epochd db gc --dry-run
     """
-    from service import main as composition
     from service.store.audit import orphans, remove
+    from service.store.opening import open_stores
 
     settings = settings_of(data_dir=data_dir, database_url=database_url)
     require_database(settings)
-    with composition.open_ports(settings) as ports:
-        found = orphans(ports.database, ports.blobs, older_than=older_than)
+    with open_stores(settings, initialise=True) as stores:
+        found = orphans(stores.database, stores.blobs, older_than=older_than)
         if not dry_run:
-            remove(ports.blobs, found)
+            remove(stores.blobs, found)
     size = sum(blob.size for blob in found)
     if as_json:
         garbage = [
@@ -283,17 +283,17 @@ def backup(
 
     Example: epochd db backup /srv/backups/2026-03-01
     """
-    from service import main as composition
     from service.store.archive import Archive
     from service.store.backup import back_up
+    from service.store.opening import keep_private, open_stores
 
     settings = settings_of(data_dir=data_dir, database_url=database_url)
     require_database(settings)
-    composition.keep_private()
+    keep_private()
     archive = Archive(target, make=True)
     if archive.overlaps(settings.resolved_blob_url):
         fail(f"{target} is where the blobs are, or around them: give another place")
-    with composition.open_stores(settings) as (database, blobs):
+    with open_stores(settings, initialise=False) as (database, blobs):
         made = back_up(database, blobs, archive, tell=_progress)
     if as_json:
         print_json({**_counted(made), "damaged": made.damaged})
@@ -320,18 +320,18 @@ def restore(
 
     Example: epochd db restore /srv/backups/2026-03-01 --data-dir new-data
     """
-    from service import main as composition
     from service.store import restore as restoring
     from service.store.archive import Archive
+    from service.store.opening import keep_private, open_stores
 
-    composition.keep_private()
+    keep_private()
     archive = Archive(source)
     if dry_run:
         found = restoring.verify(archive)
         told = {**_counted(found), "requeued": 0}
     else:
         settings = settings_of(data_dir=data_dir, database_url=database_url)
-        with composition.open_stores(settings) as (database, blobs):
+        with open_stores(settings, initialise=False) as (database, blobs):
             done = restoring.restore(archive, database, blobs, tell=_progress)
         found, told = done.manifest, {**_counted(done.manifest), "files": done.files, "requeued": done.requeued}
     if as_json:

@@ -56,13 +56,13 @@ def _database(data_dir: "Path | None", database_url: str | None, *, make: bool =
     """The service's database. One that is not there, or is empty, is made only where `make` says so: the first key may
     come before the first start. It is told then, for the way to the service's own may have been mistyped.
     """
-    from service import main as composition
     from service.store import schema
+    from service.store.opening import open_database
 
     settings = settings_of(data_dir=data_dir, database_url=database_url)
     if not make:
         require_database(settings)
-    with composition.open_database(settings) as database:
+    with open_database(settings) as database:
         new = database.is_missing or schema.current(database) is None
         where = database.url.database
         if new and not make:

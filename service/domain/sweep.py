@@ -118,6 +118,9 @@ def _refuse(faults: Mapping[tuple[str | int, ...], str]) -> None:
 
 # What a base and a grid may hold is derived from Spec, so that no bound is written twice.
 
+_WITHOUT_SOURCE: dict[str, Any] = {"use_attribute_docstrings": False}
+"""There is none to read docstrings from, and to look for it takes a quarter of a second at every start."""
+
 
 def _left_out(annotation: Any, description: str | None) -> Any:  # noqa: ANN401 - a type
     """A field that may be left out, but is never null."""
@@ -134,12 +137,12 @@ def _one(field: str) -> Any:  # noqa: ANN401 - a type
 def _spread(field: str) -> type[Range] | type[Spacing] | None:
     """How many values of a field are written in short, if they can be."""
     name = field.title().replace("_", "")
-    one = _one(field)
+    ends: dict[str, Any] = dict.fromkeys(("start", "stop"), (_one(field), ...))
     match Spec.model_fields[field].annotation:
         case kind if kind is int:
-            return create_model(f"{name}Range", __base__=Range, start=(one, ...), stop=(one, ...))
+            return create_model(f"{name}Range", __base__=Range, __cls_kwargs__=_WITHOUT_SOURCE, **ends)
         case kind if kind is float:
-            return create_model(f"{name}Spacing", __base__=Spacing, start=(one, ...), stop=(one, ...))
+            return create_model(f"{name}Spacing", __base__=Spacing, __cls_kwargs__=_WITHOUT_SOURCE, **ends)
     return None
 
 
@@ -168,7 +171,7 @@ def _axis(field: str) -> Any:  # noqa: ANN401 - a type
 
 def _partial(name: str, doc: str, fields: dict[str, Any]) -> type[Frozen]:
     described = {field: _left_out(kind, Spec.model_fields[field].description) for field, kind in fields.items()}
-    return create_model(name, __base__=_Strict, __doc__=doc, **described)
+    return create_model(name, __base__=_Strict, __doc__=doc, __cls_kwargs__=_WITHOUT_SOURCE, **described)
 
 
 _Base = _partial("SweepBase", "What all experiments share.", {field: _one(field) for field in Spec.model_fields})

@@ -138,7 +138,7 @@ def test_a_stream_whose_values_cannot_be_used_closes_what_it_opened() -> None:
 def raised_by_the_api() -> dict[str, int]:
     """The problems that the API makes of its own errors, with their status."""
     kinds = [kind for kind in vars(domain).values() if isinstance(kind, type) and issubclass(kind, domain.EpochdError)]
-    inside = (domain.LeaseLost, domain.TrainingError)
+    inside = (domain.LeaseLost, domain.TrainingError, domain.StartError)
     return {
         problems._name(kind("why")): problems._status(kind("why")) for kind in kinds if not issubclass(kind, inside)
     }

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from service import main
-from service.errors import NotInstalled
+from service.errors import NotInstalled, StartError
 from service.settings import Settings
 from service.telemetry import traces
 
@@ -34,7 +34,7 @@ def test_a_span_is_nothing_while_they_are_off() -> None:
 def test_without_the_extra_the_service_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with (
-        pytest.raises(main.StartError, match=r"pip install 'epochd\[otel\]'"),
+        pytest.raises(StartError, match=r"pip install 'epochd\[otel\]'"),
         main._traces(Settings(otel=True), "api"),
     ):
         pass
