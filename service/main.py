@@ -1,4 +1,4 @@
-"""The composition root: the only module that names engines, stores and settings together, and starts them."""
+"""The composition root: it opens what the API works through, and starts the API with a worker beside it."""
 
 import contextlib
 import functools
@@ -12,13 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import start_http_server
 
-from service import datasets
 from service.api.admission import is_loopback
 from service.api.app import create_app
 from service.api.connections import guarded
@@ -26,20 +23,17 @@ from service.api.deps import Ports
 from service.api.news import News
 from service.api.turns import Turns
 from service.domain.experiment import DATASETS
-from service.engines.base import Engine
-from service.engines.limits import Limits
-from service.engines.local import LocalEngine
-from service.engines.ray import Demand, RayEngine
-from service.errors import NotInstalled, StartError
+from service.errors import StartError
+from service.processes import at_end_of_input, keep_private
 from service.serving.predictor import Predictor
 from service.settings import Settings, cores
 from service.store import keys
-from service.store.opening import keep_private, open_stores
+from service.store.opening import open_stores
 from service.store.session import Database
 from service.telemetry import metrics, traces
-from service.worker import Worker
+from service.worker.process import require_trainer
 
-__all__ = ["create", "open_ports", "serve", "work"]
+__all__ = ["create", "open_ports", "serve"]
 
 log = logging.getLogger("epochd")
 
@@ -80,7 +74,7 @@ def serve(
     """
     keep_private()
     if with_worker:
-        _require_trainer(settings)
+        require_trainer(settings)
     of_parent = listener_fd is not None
     listener = socket.socket(fileno=listener_fd) if of_parent else _listen(settings.host, settings.port)
     _require_datasets(settings)
@@ -106,83 +100,14 @@ def serve(
     )
     server = _Server(config, app, announce)
     if of_parent:
-        _at_end_of_input(functools.partial(server.handle_exit, signal.SIGTERM, None))
-    with listener, _traces(settings, "api"), contextlib.ExitStack() as kept:
+        at_end_of_input(functools.partial(server.handle_exit, signal.SIGTERM, None))
+    with listener, traces.started(settings.otel, "api"), contextlib.ExitStack() as kept:
         if with_worker:
             kept.enter_context(_kept("worker", ["worker"], settings))
         for _ in range(0 if of_parent else settings.processes - 1):
             again = ["serve", "--no-worker", "--listener-fd", str(listener.fileno())]
             kept.enter_context(_kept("API process", again, settings, fds=[listener.fileno()]))
         server.run(sockets=[listener])
-
-
-def work(settings: Settings, *, until_stdin_closes: bool = False) -> None:
-    """Run a worker until SIGINT or SIGTERM, or until standard input closes: so it never outlives a parent.
-
-    Raises:
-        StartError: there is nothing to train with.
-    """
-    keep_private()
-    _require_trainer(settings)
-    with open_stores(settings, initialise=True) as (database, blobs):
-        _import_datasets(settings)
-        log.info("datasets and files are in %s", settings.data_dir)
-        worker = Worker(
-            database=database,
-            blobs=blobs,
-            engine=_engine(settings),
-            settings=settings,
-        )
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: threading.Thread(target=worker.drain).start())  # it takes locks
-        if until_stdin_closes:
-            _at_end_of_input(worker.drain)
-        shown = contextlib.nullcontext() if until_stdin_closes else _shown_metrics(settings)
-        with _traces(settings, "worker"), shown:
-            worker.run()
-
-
-@contextlib.contextmanager
-def _traces(settings: Settings, part: str) -> Iterator[None]:
-    with contextlib.ExitStack() as kept:
-        try:
-            kept.enter_context(traces.started(settings.otel, part))
-        except NotInstalled as error:
-            raise StartError(str(error)) from None
-        yield
-
-
-@contextlib.contextmanager
-def _shown_metrics(settings: Settings) -> Iterator[None]:
-    """A worker's own metrics on a port of their own, where one is set."""
-    if not settings.metrics_port:
-        yield
-        return
-    host, port = settings.metrics_host, settings.metrics_port
-    try:
-        server, thread = start_http_server(port, host, metrics.REGISTRY)
-    except OSError as error:
-        raise StartError(f"cannot show metrics on {host} port {port}: {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _engine(settings: Settings) -> Engine:
-    where: dict[str, Any] = {"data_dir": settings.datasets_dir, "stall_seconds": settings.stall_seconds}
-    if settings.engine == "local":
-        limits = Limits(memory_bytes=settings.trainer_memory_bytes, cpu_seconds=settings.training_cpu_seconds)
-        return LocalEngine(**where, limits=limits, provide=functools.partial(_provide, settings))
-    demand = Demand(
-        cpus=settings.ray_cpus,
-        gpus=settings.ray_gpus,
-        resources=settings.ray_resources,
-        autoscales=settings.ray_autoscales,
-    )
-    return RayEngine(**where, demand=demand)
 
 
 def _require_access(settings: Settings, database: Database) -> None:
@@ -194,33 +119,6 @@ def _require_access(settings: Settings, database: Database) -> None:
                 f"whoever reaches {settings.host} could do everything: make an API key first, by epochd keys create "
                 "--name NAME --scope admin, or listen all the same by --insecure or EPOCHD_INSECURE=true"
             )
-
-
-def _require_trainer(settings: Settings) -> None:
-    if settings.engine == "ray":
-        if not RayEngine.installed():
-            raise StartError("Ray is not installed, so EPOCHD_ENGINE=ray cannot be: pip install 'epochd[ray]'")
-    elif not LocalEngine.installed():
-        raise StartError(
-            "TensorFlow is not installed, so nothing can be trained here: pip install 'epochd[train]', "
-            "or run the API alone with --no-worker"
-        )
-
-
-def _import_datasets(settings: Settings) -> None:
-    """Take the datasets that the operator has as files. What is not given so is fetched when it is first needed."""
-    for name in DATASETS:
-        if getattr(settings, f"{name}_path") is not None:
-            _provide(settings, name)
-
-
-def _provide(settings: Settings, name: str) -> None:
-    """Have a dataset in the data folder, verified.
-
-    Raises:
-        DatasetUnavailable: no source had it.
-    """
-    datasets.load(name, settings.datasets_dir, path=getattr(settings, f"{name}_path"))
 
 
 def _require_datasets(settings: Settings) -> None:
@@ -241,18 +139,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)  # its own text names the address again
         raise StartError(f"cannot listen on {host} port {port}: {reason}. Try another --port") from None
-
-
-def _at_end_of_input(act: Callable[[], None]) -> None:
-    """Act when the process at the other end of our standard input is gone."""
-
-    def wait() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(sys.stdin.fileno(), 1024):
-                pass
-        act()
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Server(uvicorn.Server):

@@ -283,9 +283,10 @@ def backup(
 
     Example: epochd db backup /srv/backups/2026-03-01
     """
+    from service.processes import keep_private
     from service.store.archive import Archive
     from service.store.backup import back_up
-    from service.store.opening import keep_private, open_stores
+    from service.store.opening import open_stores
 
     settings = settings_of(data_dir=data_dir, database_url=database_url)
     require_database(settings)
@@ -320,9 +321,10 @@ def restore(
 
     Example: epochd db restore /srv/backups/2026-03-01 --data-dir new-data
     """
+    from service.processes import keep_private
     from service.store import restore as restoring
     from service.store.archive import Archive
-    from service.store.opening import keep_private, open_stores
+    from service.store.opening import open_stores
 
     keep_private()
     archive = Archive(source)

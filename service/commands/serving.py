@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
-import threading
 from typing import Annotated
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from service.commands.console import err
 from service.commands.environment import log_as, settings_of
 from service.commands.options import DatabaseUrl, DataDir, Slots
+from service.processes import at_end_of_input
 from service.telemetry.folder import VARIABLE, shared_folder
 
 __all__ = ["app"]
@@ -50,7 +49,7 @@ def serve(
     log_as(settings)
 
     if until_stdin_closes and listener_fd is None:
-        _stop_at_end_of_input()
+        at_end_of_input(lambda: os.kill(os.getpid(), signal.SIGTERM))
 
     def announce(url: str) -> None:
         if listener_fd is not None:
@@ -63,18 +62,6 @@ def serve(
         from service import main as composition  # imports metrics, which must know of the folder
 
         composition.serve(settings, with_worker=not no_worker, announce=announce, listener_fd=listener_fd)
-
-
-def _stop_at_end_of_input() -> None:
-    """End as by SIGTERM when the process at the other end of our standard input is gone, however it went."""
-
-    def wait() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(sys.stdin.fileno(), 1024):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 @app.command()
@@ -92,6 +79,6 @@ def worker(
     log_as(settings)
     if not until_stdin_closes:
         os.environ.pop(VARIABLE, None)  # nobody's processes but ours are to be counted
-    from service import main as composition
+    from service.worker.process import work
 
-    composition.work(settings, until_stdin_closes=until_stdin_closes)
+    work(settings, until_stdin_closes=until_stdin_closes)

@@ -1,7 +1,6 @@
 """The stores that the settings name, for whoever works with them and needs no API."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,10 +10,7 @@ from service.store import schema
 from service.store.blobs import Blobs
 from service.store.session import Database
 
-__all__ = ["Stores", "keep_private", "open_database", "open_stores"]
-
-PRIVATE = 0o077
-"""As a umask."""
+__all__ = ["Stores", "open_database", "open_stores"]
 
 
 class Stores(NamedTuple):
@@ -54,14 +50,3 @@ def open_stores(settings: Settings, *, initialise: bool) -> Iterator[Stores]:
         if initialise:
             schema.initialise(database)
         yield Stores(database, Blobs(settings.resolved_blob_url))
-
-
-def keep_private() -> None:
-    """What this process and those it starts write is for their user alone; and no core of them, which would hold all
-    that they know, is left anywhere.
-    """
-    os.umask(PRIVATE)
-    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -9,12 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import psutil
+import pytest
 
 EPOCHD = str(Path(sys.executable).with_name("epochd"))
 DEADLINE_SECONDS = 120
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_trainer() -> Iterator[None]:
+    """A service trains one at once, unless it is told otherwise: each trainer more spends seconds on importing
+    TensorFlow.
+    """
+    with mock.patch.dict(os.environ, {"EPOCHD_SLOTS": "1"}):
+        yield
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,9 +98,7 @@ class Service:
 
 @contextlib.contextmanager
 def serving(data_dir: Path, *options: str, **environment: str) -> Iterator[Service]:
-    """`epochd serve` on a free port, in a process group of its own. It trains one at once, unless it is told otherwise:
-    each further trainer spends seconds on importing TensorFlow.
-    """
+    """`epochd serve` on a free port, in a process group of its own. It trains one at once by default."""
     process = subprocess.Popen(
         [EPOCHD, "serve", "--port", "0", "--data-dir", str(data_dir), *options],
         stderr=subprocess.PIPE,

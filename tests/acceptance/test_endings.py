@@ -312,7 +312,9 @@ def test_an_error_that_nobody_thought_of_is_one_line_and_shows_where_it_was_when
 
 
 def test_the_beginning_of_an_id_that_two_have_is_refused(api: Api, shell: Any) -> None:
-    made = [shell("epochd " + " ".join(command)).stdout.strip() for command in ((*TRAIN, "--detach"), SWEEP)]
+    spec, grid = {"activation": "relu", "depth": 1}, {"base": {"activation": "relu"}, "grid": {"depth": [1, 2]}}
+    # One after the other at once, for the beginning of an id is its time.
+    made = [api.post(path, json=body).json()["id"] for path, body in (("/experiments", spec), ("/sweeps", grid))]
     assert shell(f"epochd cancel {made[1]}").stdout == f"{made[1]} finished\n"
     # The sweep's own experiments would have the same beginning, too.
     for one in api.get("/experiments", params={"sweep_id": made[1]}).json()["data"]:

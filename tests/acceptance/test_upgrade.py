@@ -51,11 +51,11 @@ CONTRACT = """op.execute("UPDATE experiments SET note = '' WHERE note IS NULL")
         op.alter_column("experiments", "note", nullable=False)"""
 WORK = """
 from pathlib import Path
-from service import main
 from service.engines.local import LocalEngine
 from service.settings import Settings
-main._engine = lambda settings: LocalEngine(data_dir=Path("."), stall_seconds=600, trainer="tests.trainers")
-main.work(Settings())
+from service.worker import process
+process._engine = lambda settings: LocalEngine(data_dir=Path("."), stall_seconds=600, trainer="tests.trainers")
+process.work(Settings())
 """
 """`epochd worker`, but for what its trainers do: nothing here depends on that."""
 BRISK = {"EPOCHD_POLL_SECONDS": "0.05", "EPOCHD_LEASE_SECONDS": "30", "EPOCHD_SLOTS": "2", "EPOCHD_MAX_STACK": "1"}

@@ -10,13 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service import datasets, main
+from service import datasets
 from service.domain.events import Failed, Job, Member, Trained
 from service.domain.experiment import Spec
 from service.engines.limits import Limits
 from service.engines.local import LocalEngine
 from service.errors import DatasetUnavailable
 from service.settings import Settings
+from service.worker import process
 from tests.integration.test_engine_local import trainers
 from tests.jobs import job, kinds, stacked
 
@@ -115,7 +116,7 @@ def test_a_new_trainer_of_a_worker_has_its_dataset_again_from_where_the_operator
 ) -> None:
     settings = Settings(data_dir=tmp_path, mnist_path=mnist_dir / "mnist.npz")
     order = stacked(["a"], epochs=1, data_dir=settings.datasets_dir)
-    kept = main._engine(settings)
+    kept = process._engine(settings)
     with contextlib.closing(kept.slot()) as first:
         first.warm_up()
     shutil.rmtree(settings.datasets_dir)

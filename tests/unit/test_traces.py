@@ -5,9 +5,7 @@ import sys
 
 import pytest
 
-from service import main
-from service.errors import NotInstalled, StartError
-from service.settings import Settings
+from service.errors import NotInstalled
 from service.telemetry import traces
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -34,15 +32,10 @@ def test_a_span_is_nothing_while_they_are_off() -> None:
 def test_without_the_extra_the_service_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with (
-        pytest.raises(StartError, match=r"pip install 'epochd\[otel\]'"),
-        main._traces(Settings(otel=True), "api"),
+        pytest.raises(NotInstalled, match=r"pip install 'epochd\[otel\]'"),
+        traces.started(True, "api"),
     ):
         pass
-
-
-def test_what_else_is_not_installed_is_not_told_as_if_it_were_the_traces() -> None:
-    with pytest.raises(NotInstalled, match="something else"), main._traces(Settings(), "api"):
-        raise NotInstalled("something else")
 
 
 @pytest.mark.parametrize(
