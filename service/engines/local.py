@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.engines.environment import without_secrets
 from service.engines.limits import Limits
 from service.engines.near_end import ConnectedSlot, NearEnd
 from service.errors import DatasetUnavailable
+from service.processes import OwnFolder
 from service.telemetry import metrics
 
 __all__ = ["LocalEngine"]
@@ -114,13 +114,13 @@ class _Child(NearEnd):
         super().__init__(stall_seconds)
         # TensorFlow writes the code that it makes here, and a trainer that is killed cannot clear it away.
         metrics.TRAINERS_STARTED.inc()
-        self._folder = tempfile.TemporaryDirectory(prefix="epochd-trainer-", ignore_cleanup_errors=True)
+        self._folder = OwnFolder("epochd-trainer-")
         with self.theirs as theirs:
-            arguments = (str(theirs.fileno()), trainer, data_dir, self._folder.name, limits.to_argument())
+            arguments = (str(theirs.fileno()), trainer, data_dir, str(self._folder.path), limits.to_argument())
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-m", "service.engines.trainer", *arguments],
                 pass_fds=[theirs.fileno()],
-                env=without_secrets() | {"TMPDIR": self._folder.name},
+                env=without_secrets() | {"TMPDIR": str(self._folder.path)},
                 stdin=subprocess.DEVNULL,
             )
 
@@ -140,4 +140,4 @@ class _Child(NearEnd):
     def close(self) -> None:
         self._process.wait()
         super().close()
-        self._folder.cleanup()
+        self._folder.remove()

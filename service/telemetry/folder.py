@@ -1,10 +1,11 @@
 """Where the processes of one service put their metrics together. Imports no metrics: it must come before them."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from service.processes import OwnFolder
 
 __all__ = ["VARIABLE", "folder", "shared_folder"]
 
@@ -16,15 +17,16 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 def shared_folder() -> Iterator[None]:
     """A folder of our own while the block runs, for this process and those that it starts. It is gone afterwards."""
     before = os.environ.get(VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="epochd-metrics-", ignore_cleanup_errors=True) as path:
-        os.environ[VARIABLE] = path
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = before
+    made = OwnFolder("epochd-metrics-")
+    os.environ[VARIABLE] = str(made.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+        made.remove()
 
 
 def folder() -> Path | None:
