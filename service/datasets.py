@@ -171,8 +171,10 @@ def packed(name: str, folder: Path) -> bytes:
 
 
 def unpack(name: str, folder: Path, fetch: Callable[[], bytes]) -> None:
-    """Put what `packed` gave into this machine's `folder`, unless it is there. `load` verifies it."""
-    if not _file(name, folder).exists():
+    """Put what `packed` gave into this machine's `folder`, unless it is there already, undamaged."""
+    try:
+        load_kept(name, folder)
+    except DatasetUnavailable:
         data = fetch()
         _write(_file(name, folder), lambda file: file.write(data))
 

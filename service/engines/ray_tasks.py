@@ -26,6 +26,8 @@ __all__ = ["Relay", "Remote", "train"]
 
 Remote = Any
 """What only Ray knows the type of: an actor, a task or its results."""
+_unpacked: dict[str, tuple[int, int, int] | None] = {}
+"""The stamp of each dataset's file that this process has seen undamaged: to read it all takes a part of a second."""
 JOBS_A_PROCESS = 100
 """As for the local engine: TensorFlow keeps memory of every graph."""
 
@@ -40,7 +42,10 @@ def train(module: str, relay: Remote, key: str, dataset: str, packed: list[Remot
     order = assemble(iter(job).__next__)
     assert isinstance(order, Job)  # noqa: S101 - the driver sends nothing else
     folder = _folder()
-    datasets.unpack(dataset, folder, lambda: ray.get(packed[0]))
+    now = datasets.stamp(dataset, folder)
+    if now is None or now != _unpacked.get(dataset):
+        datasets.unpack(dataset, folder, lambda: ray.get(packed[0]))
+        _unpacked[dataset] = datasets.stamp(dataset, folder)
     stops = Stops()
     threading.Thread(target=_heed, args=(relay, key, stops), daemon=True).start()
     trainer = _trainer(module, str(folder))

@@ -176,3 +176,19 @@ def test_many_may_fetch_at_once(tmp_path: Path, small: Arrays) -> None:
 def test_an_unknown_name_is_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mnist, fashion_mnist"):
         datasets.load("cifar10", tmp_path)
+
+
+def test_what_was_packed_is_unpacked_where_it_is_missing_or_damaged_only(mnist_dir: Path, tmp_path: Path) -> None:
+    whole = datasets.packed("mnist", mnist_dir)
+    fetched = []
+
+    def fetch() -> bytes:
+        fetched.append(1)
+        return whole
+
+    for harm in (lambda file: None, lambda file: file.write_bytes(whole[:-100]), Path.unlink):
+        datasets.unpack("mnist", tmp_path, fetch)
+        datasets.unpack("mnist", tmp_path, fetch)
+        assert (tmp_path / "mnist.npz").read_bytes() == whole
+        harm(tmp_path / "mnist.npz")
+    assert len(fetched) == 2
