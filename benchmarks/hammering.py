@@ -11,7 +11,8 @@ import json
 import random
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from PIL import Image
 
 from benchmarks.crowd import Ask, Tally, send
 from benchmarks.options import Options
+from benchmarks.postgres import postgres
 from benchmarks.processes import free_port, running, wait_ready
 from benchmarks.report import Line
 from service.domain.access import Scope
@@ -32,7 +34,7 @@ from service.store.blobs import Blobs
 from service.store.queue import ModelFiles
 from service.store.session import Database
 
-__all__ = ["KINDS", "Hammered", "hammer", "measure"]
+__all__ = ["DATABASES", "KINDS", "Hammered", "hammer", "measure"]
 
 KINDS: Mapping[str, int] = {"read": 60, "predict": 35, "submit": 5}
 """Of a hundred requests. So many of them submit that more waits at the end than at the beginning."""
@@ -62,28 +64,32 @@ class Hammered:
 
 
 def measure(options: Options) -> Iterator[Line]:
-    """Yield what failed, how long each kind took, and the API's memory."""
-    clients, seconds = options.clients, options.hammering_seconds
-    found = hammer(clients=clients, seconds=seconds)
+    """Yield what failed, how long each kind took, and the API's memory, on either kind of database."""
+    for database in DATABASES:
+        found = hammer(clients=options.clients, seconds=options.hammering_seconds, on=database)
+        yield from _lines(found, clients=options.clients, on=database)
+
+
+def _lines(found: Hammered, *, clients: int, on: str) -> Iterator[Line]:
     tally = found.tally
-    crowd = f"{clients} clients for {seconds:g} s"
+    crowd = f"{clients} clients for {found.seconds:g} s"
     by_status = ", ".join(f"{many:,} x {status}" for status, many in sorted(tally.statuses.items()))
     yield Line(
-        what="requests of a crowd that failed",
+        what=f"requests of a crowd that failed, {on}",
         value=tally.faults.total(),
         unit="",
         budget=0,
         detail=f"{crowd}; {by_status}; {_listed(tally.faults)}",
     )
     yield Line(
-        what="requests of a crowd that were refused on purpose",
+        what=f"requests of a crowd that were refused on purpose, {on}",
         value=tally.refused.total(),
         unit="",
         detail=_listed(tally.refused),
     )
-    yield from _latencies(tally, clients, seconds)
+    yield from _latencies(tally, clients=clients, seconds=found.seconds, on=on)
     yield Line(
-        what="API resident memory under a crowd, end / middle",
+        what=f"API resident memory under a crowd, end / middle, {on}",
         value=found.at_the_end / found.in_the_middle,
         unit="",
         budget=GROWTH,
@@ -92,11 +98,13 @@ def measure(options: Options) -> Iterator[Line]:
     )
 
 
-def hammer(*, clients: int, seconds: float) -> Hammered:
-    """Start a service on SQLite with keys and a worker, let clients ask for so long, and stop it."""
-    with tempfile.TemporaryDirectory() as folder:
-        data_dir = Path(folder)
-        url = f"sqlite:///{data_dir / 'epochd.sqlite3'}"
+def hammer(*, clients: int, seconds: float, on: str = "SQLite") -> Hammered:
+    """Start a service with keys and a worker on one of DATABASES, let clients ask for so long, and stop it."""
+    with tempfile.TemporaryDirectory() as outer, contextlib.ExitStack() as kept:
+        Path(outer).chmod(0o755)  # the database's server may run as another user
+        data_dir = Path(outer) / "epochd"
+        data_dir.mkdir()
+        url = kept.enter_context(DATABASES[on](Path(outer)))
         served = _prepare(url, data_dir)
         port = free_port()
         serve = ["-m", "service.cli", "serve", "--no-worker", "--port", str(port), "--database-url", url]
@@ -122,10 +130,25 @@ def hammer(*, clients: int, seconds: float) -> Hammered:
     )
 
 
-def _latencies(tally: Tally, clients: int, seconds: float) -> Iterator[Line]:
+@contextlib.contextmanager
+def _sqlite(folder: Path) -> Iterator[str]:
+    yield f"sqlite:///{folder / 'epochd' / 'epochd.sqlite3'}"
+
+
+@contextlib.contextmanager
+def _postgresql(folder: Path) -> Iterator[str]:
+    with postgres(folder, {}) as (url, _):
+        yield url
+
+
+DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"SQLite": _sqlite, "PostgreSQL": _postgresql}
+"""How to have an empty one of each kind, in a folder: its URL."""
+
+
+def _latencies(tally: Tally, *, clients: int, seconds: float, on: str) -> Iterator[Line]:
     mean = clients * seconds / max(tally.statuses.total(), 1)  # Little's law
     for kind in KINDS:
-        what = f"{kind} in a crowd, p99 / mean wait of all"
+        what = f"{kind} in a crowd, p99 / mean wait of all, {on}"
         many = len(tally.seconds[kind])
         if not many:
             yield Line(what=what, value=None, unit="", budget=STARVED, detail="nothing was answered")

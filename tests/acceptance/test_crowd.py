@@ -2,15 +2,16 @@
 
 import pytest
 
-from benchmarks.hammering import KINDS, hammer
+from benchmarks.hammering import DATABASES, KINDS, hammer
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("service")]
 
 CLIENTS = 50
 
 
-def test_nothing_fails_when_many_clients_read_predict_and_submit_at_once() -> None:
-    found = hammer(clients=CLIENTS, seconds=3)
+@pytest.mark.parametrize("on", DATABASES)
+def test_nothing_fails_when_many_clients_read_predict_and_submit_at_once(on: str) -> None:
+    found = hammer(clients=CLIENTS, seconds=3, on=on)
     assert found.tally.faults == {}
     assert found.tally.seconds.keys() == KINDS.keys()
     assert found.tally.statuses[200] >= CLIENTS
