@@ -14,7 +14,6 @@ __all__ = ["OwnFolder", "at_end_of_input", "keep_private"]
 
 PRIVATE = 0o077
 """As a umask."""
-LOCK = "lock"
 YOUNG_SECONDS = 60.0
 """For whoever makes a folder to lock it, which nobody takes for abandoned before."""
 
@@ -52,36 +51,37 @@ class OwnFolder:
         _remove_abandoned(prefix)
         self._folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
         self.path = Path(self._folder.name)
-        self._lock = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        _lock(self._lock)
+        self._lock = _locked(self.path)
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
         self._folder.cleanup()
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file until this process closes it or ends. Returns False where another has locked it."""
+def _locked(folder: Path) -> int | None:
+    """Lock a folder until this process closes the descriptor, or ends. None where another has locked it. What clears
+    temporary folders of old files, such as systemd-tmpfiles, leaves those alone that are locked so.
+    """
     try:
         import fcntl
     except ImportError:  # Windows: then nothing is ever known to be abandoned
-        return False
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
-    return True
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _remove_abandoned(prefix: str) -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with contextlib.suppress(OSError):  # somebody else's, or somebody else removes it
-            if time.time() - path.lstat().st_mtime < YOUNG_SECONDS or path.is_symlink():
+            if path.is_symlink() or time.time() - path.stat().st_mtime < YOUNG_SECONDS:
                 continue
-            descriptor = os.open(path / LOCK, os.O_RDWR)
-            try:
-                if _lock(descriptor):
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+            if (lock := _locked(path)) is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.processes import LOCK, OwnFolder
+from service.processes import OwnFolder
 
 PREFIX = "epochd-tested-"
 OF_ANOTHER = (
@@ -59,17 +59,16 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_just_made_or_is_no_folder_of_ours_stays(tmp_path: Path) -> None:
+def test_what_was_just_made_or_is_no_folder_stays(tmp_path: Path) -> None:
     young = tmp_path / f"{PREFIX}young"
     young.mkdir()
-    (young / LOCK).touch()
-    strange = tmp_path / f"{PREFIX}strange"
-    strange.mkdir()
     file = tmp_path / f"{PREFIX}file"
     file.touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     link = tmp_path / f"{PREFIX}link"
-    link.symlink_to(young)
-    for path in (strange, file, link):
+    link.symlink_to(elsewhere)
+    for path in (file, link, elsewhere):
         os.utime(path, (0, 0), follow_symlinks=False)
     OwnFolder(PREFIX).remove()
-    assert all(map(os.path.lexists, (young, strange, file, link)))
+    assert all(map(os.path.lexists, (young, elsewhere, file, link)))
