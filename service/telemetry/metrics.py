@@ -13,6 +13,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.errors import Unavailable
 from service.telemetry.folder import folder
 
 __all__ = [
@@ -143,12 +144,18 @@ def flush() -> None:
 
 
 def registry() -> CollectorRegistry:
-    """What `/metrics` shows of this process, and of those with which it shares a folder."""
+    """What `/metrics` shows of this process, and of those with which it shares a folder.
+
+    Raises:
+        Unavailable: somebody has removed the folder.
+    """
     flush()
     found = CollectorRegistry()
     path = folder()
     if path is None:
         found.register(REGISTRY)
+    elif not path.is_dir():
+        raise Unavailable("the temporary folder of the metrics was removed: restart the service to have them again")
     else:
         MultiProcessCollector(found, path=str(path))  # type: ignore[no-untyped-call]
     return found

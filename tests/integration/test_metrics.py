@@ -1,6 +1,7 @@
 """/metrics of a real API: what was done is counted, and what the database knows."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,8 +12,9 @@ from service.settings import Settings
 from service.store import experiments
 from service.store import workers as present
 from service.telemetry import metrics
+from service.telemetry.folder import VARIABLE
 from tests.conftest import succeed
-from tests.integration.conftest import Api, serving
+from tests.integration.conftest import Api, problem, serving
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,12 @@ def test_the_format_is_prometheus_or_openmetrics_as_is_asked_for(shared: Api) ->
     other = shared.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert other.headers["content-type"].startswith("application/openmetrics-text")
     assert other.text.endswith("# EOF\n")
+
+
+def test_a_folder_that_was_cleared_away_is_told(shared: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone"))
+    assert "was removed: restart" in problem(shared.get("/metrics"), 503, "unavailable")["detail"]
+    assert shared.get("/experiments").status_code == 200
 
 
 def test_a_request_is_counted_under_its_route(shared: Api) -> None:
