@@ -139,13 +139,14 @@ def markdown(facts: Sequence[tuple[str, str]], measured: Sequence[Measured]) -> 
     """The whole report."""
     lines = [one for one in measured if isinstance(one, Line)]
     served = [one for one in measured if isinstance(one, Served)]
-    missed = [line for line in lines if line.verdict != "met"]
+    budgets = [line for line in lines if line.budget is not None]
+    missed = [line for line in lines if line.verdict not in {"met", "measured"}]
     parts = [
         "# Benchmarks",
         BEGINNING,
         _table(("", ""), facts, right=0),
         "## Budgets",
-        f"{len(lines) - len(missed)} of {len(lines)} are met.",
+        f"{len(budgets) - len(missed)} of {len(budgets)} are met.",
         _table(
             ("what", "measured", "budget", "", "detail"),
             [
@@ -153,7 +154,7 @@ def markdown(facts: Sequence[tuple[str, str]], measured: Sequence[Measured]) -> 
                     line.what,
                     line.found,
                     line.bound,
-                    "met" if line.verdict == "met" else f"**{line.verdict}**",
+                    f"**{line.verdict}**" if line in missed else line.verdict,
                     line.detail,
                 )
                 for line in lines
