@@ -14,6 +14,8 @@ __all__ = ["OwnFolder", "at_end_of_input", "keep_private"]
 
 PRIVATE = 0o077
 """As a umask."""
+LOCKED = "locked-"
+"""In the names of folders that their process has locked: earlier versions locked none, and may run beside this one."""
 YOUNG_SECONDS = 60.0
 """For whoever makes a folder to lock it, which nobody takes for abandoned before."""
 
@@ -48,8 +50,8 @@ class OwnFolder:
 
     def __init__(self, prefix: str) -> None:
         """Make it, for this user alone."""
-        _remove_abandoned(prefix)
-        self._folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+        _remove_abandoned(prefix + LOCKED)
+        self._folder = tempfile.TemporaryDirectory(prefix=prefix + LOCKED, ignore_cleanup_errors=True)
         self.path = Path(self._folder.name)
         self._lock = _locked(self.path)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from service.processes import OwnFolder
+from service.processes import LOCKED, OwnFolder
 
 PREFIX = "epochd-tested-"
 OF_ANOTHER = (
     "import sys, tempfile\n"
-    "from service.processes import OwnFolder\n"
+    "from service.processes import LOCKED, OwnFolder\n"
     "tempfile.tempdir = sys.argv[1]\n"
     f"one = OwnFolder({PREFIX!r})\n"
     "(one.path / 'file').write_text('x')\n"
@@ -60,15 +60,22 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
 
 
 def test_what_was_just_made_or_is_no_folder_stays(tmp_path: Path) -> None:
-    young = tmp_path / f"{PREFIX}young"
+    young = tmp_path / f"{PREFIX}{LOCKED}young"
     young.mkdir()
-    file = tmp_path / f"{PREFIX}file"
+    file = tmp_path / f"{PREFIX}{LOCKED}file"
     file.touch()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    link = tmp_path / f"{PREFIX}link"
+    link = tmp_path / f"{PREFIX}{LOCKED}link"
     link.symlink_to(elsewhere)
     for path in (file, link, elsewhere):
         os.utime(path, (0, 0), follow_symlinks=False)
     OwnFolder(PREFIX).remove()
     assert all(map(os.path.lexists, (young, elsewhere, file, link)))
+
+
+def test_what_an_earlier_version_made_which_locked_nothing_stays_while_both_run(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as theirs:
+        os.utime(theirs, (0, 0))
+        OwnFolder(PREFIX).remove()
+        assert Path(theirs).exists()
