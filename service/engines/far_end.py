@@ -23,7 +23,7 @@ class FarEnd:
     """Listens from the moment it is made, so that a parent's death is known while there is no job yet."""
 
     def __init__(self, connection: Connection, gone: Callable[[], None]) -> None:
-        """`gone` is called, from another thread, when nobody is at the other end any more."""
+        """`gone` is called, from another thread, when nobody is at the other end any more, and `serve` waits for it."""
         self._connection = connection
         self._gone = gone
         self._jobs: queue.Queue[tuple[Job, Stops] | None] = queue.Queue()
@@ -53,8 +53,8 @@ class FarEnd:
             try:
                 message = receive(self._connection)
             except (EOFError, OSError):
-                self._jobs.put(None)
                 self._gone()
+                self._jobs.put(None)  # last: a process whose `serve` returns may end, and this thread with it
                 return
             if isinstance(message, Job):
                 latest = {(member.experiment_id, member.attempt) for member in message.members}

@@ -106,18 +106,14 @@ def test_a_trainer_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         "print('warm', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    assert parent.stdin is not None
-    assert parent.stdout.readline() == b"warm\n"
-    (child,) = trainers(parent.pid)
-    folder = folder_of(child)
-    parent.kill()
-    parent.wait()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"warm\n"
+        (child,) = trainers(parent.pid)
+        folder = folder_of(child)
+        parent.kill()
     child.wait(timeout=30)
     assert not folder.exists()
-    parent.stdin.close()
-    parent.stdout.close()
 
 
 def test_a_trainer_holds_no_credentials(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
