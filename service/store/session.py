@@ -27,6 +27,7 @@ POSTGRES_CONNECT_SECONDS = 5
 POSTGRES_ANSWER_SECONDS = 30.0
 """For the answer to one statement. Nothing that a request or a worker asks takes a second, unless it waits for a lock;
 what is known to take longer, such as a migration, waits without end."""
+POSTGRES_ENCODING = "UTF8"
 # A server that is cut off says nothing. Without these a write would wait for the kernel to give up: minutes, or hours.
 POSTGRES_KEEPALIVE = {
     "keepalives_idle": 5,
@@ -216,6 +217,7 @@ def _postgresql_engine(url: URL) -> Engine:
         connect_args={
             "connect_timeout": POSTGRES_CONNECT_SECONDS,
             "application_name": "epochd",
+            "client_encoding": POSTGRES_ENCODING,  # whatever PGCLIENTENCODING says
             # A prepared statement is sooner or later planned without its values: then no partial index fits, and what
             # idle workers ask ten times a second reads the whole table.
             "prepare_threshold": None,
@@ -232,6 +234,13 @@ def _connect(_dialect: object, _record: object, arguments: Any, options: Any) ->
     from service.store.patience import ImpatientConnection  # where the database is SQLite, it would take 8 MB
 
     connection = ImpatientConnection.connect(*arguments, **options)
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != POSTGRES_ENCODING:
+        connection.close()
+        raise Unavailable(
+            f"the database cannot be used: its encoding is {encoding}, which cannot hold every name. "
+            f"Make one that can: createdb --encoding={POSTGRES_ENCODING} --template=template0 NAME"
+        )
     _hurry(connection)
     return connection
 

@@ -15,6 +15,7 @@ from service.errors import SchemaOutOfDate, Unavailable
 from service.store import schema
 from service.store.session import Database
 from service.store.tables import Base
+from tests.conftest import empty_postgres_database
 
 
 @pytest.fixture
@@ -102,6 +103,29 @@ def test_who_is_not_let_in_is_told_why_and_no_name(postgres_url: str, wrong: dic
     with pytest.raises(Unavailable) as caught:
         schema.current(database)
     assert str(caught.value) == f"the database cannot be used now: {told}"
+    database.close()
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_name_is_refused_with_what_makes_one_that_can(
+    postgres: str, encoding: str
+) -> None:
+    options = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+    with empty_postgres_database(postgres, options) as url:
+        database = Database(url)
+        for act in (schema.upgrade, schema.initialise, schema.require_current):
+            with pytest.raises(Unavailable, match=f"encoding is {encoding}, .* createdb --encoding=UTF8"):
+                act(database)
+        database.close()
+
+
+def test_a_client_encoding_in_the_environment_changes_no_name(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database = Database(postgres_url)
+    with database.read() as session:
+        assert session.execute(text("SELECT CAST(:name AS text)"), {"name": "名前 🙂"}).scalar() == "名前 🙂"
     database.close()
 
 
