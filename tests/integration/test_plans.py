@@ -8,10 +8,11 @@ import inspect
 import pkgutil
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -54,6 +55,7 @@ EXPERIMENTS = 10_000
 BIG = ("experiments", "epochs", "events", "experiment_tags")
 SMALL_PART = 2_000
 """Rows that may be sorted or counted: less than a status, an arm or a tag has here, more than a sweep or what runs."""
+PRUNED_AGE = timedelta(days=364)
 BY_DESIGN = {"audit"}
 """Modules that read every row, because that is what they are for."""
 
@@ -77,17 +79,22 @@ class Sent:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """A database with many experiments, filled once."""
+    """A database with many experiments, filled once. Its sample has none that a test prunes."""
     if request.param == "sqlite":
         folder = tmp_path_factory.mktemp("plans")
-        yield fill(f"sqlite:///{folder / 'epochd.sqlite3'}", EXPERIMENTS)
+        yield _young(fill(f"sqlite:///{folder / 'epochd.sqlite3'}", EXPERIMENTS))
         shutil.rmtree(folder)
         return
     maintenance = request.getfixturevalue("postgres")
     with closing(psycopg.connect(maintenance, autocommit=True)) as connection:
         connection.execute("CREATE DATABASE plans")
-        yield fill(maintenance.replace("/postgres?", "/plans?"), EXPERIMENTS)
+        yield _young(fill(maintenance.replace("/postgres?", "/plans?"), EXPERIMENTS))
         connection.execute("DROP DATABASE plans WITH (FORCE)")
+
+
+def _young(filled: Filled) -> Filled:
+    limit = (datetime.now(UTC) - PRUNED_AGE + timedelta(hours=1)).timestamp()
+    return replace(filled, ids=[one for one in filled.ids if uuid.UUID(one).int >> 80 > limit * 1000])  # UUIDv7
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +359,7 @@ def test_counting_what_has_ended_reads_an_index_and_not_the_rows(big: Database) 
 
 
 def test_pruning_finds_its_rows_by_an_index(big: Database, filled: Filled, tmp_path: Path) -> None:
-    policy = retention.Policy(older_than=timedelta(days=364), keep_models=True)
+    policy = retention.Policy(older_than=PRUNED_AGE, keep_models=True)
     with sent(big) as statements:
         list(retention.prune_events(big, policy, pause=lambda _: None))
         list(retention.prune(big, Blobs(tmp_path.as_uri()), policy, pause=lambda _: None))
