@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -41,6 +41,8 @@ PROBE_SECONDS = 3.0
 JOIN_SECONDS = 30.0
 BEGIN_SECONDS = 60.0
 """For a process to start that has room: Ray loses tasks at times, while nodes die, and says nothing of it."""
+READY_SECONDS = 300.0
+"""For that process to have its dataset and TensorFlow, which a busy node or a slow disk may take minutes for."""
 LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """For a node that could do the work to come back."""
@@ -287,19 +289,36 @@ class _Place:
             frame: bytes = ray.get(next(task))
             return frame
 
-        begun_by = time.monotonic() + BEGIN_SECONDS
-        while not ray.wait([task], timeout=LOOK_SECONDS)[0]:
-            if not reserved and not cluster.has_room():
-                begun_by = time.monotonic() + BEGIN_SECONDS
-            if time.monotonic() > begun_by:
-                ray.cancel(task, force=True)
-                message = f"the Ray cluster did not begin the work within {BEGIN_SECONDS:g} s"
-                raise TrainerDied(message, began=False)
-            yield Alive()
+        yield from _within(
+            BEGIN_SECONDS,
+            task,
+            "the Ray cluster did not begin the work",
+            excused=lambda: not reserved and not cluster.has_room(),
+        )
+        next_frame()
+        yield from _within(READY_SECONDS, task, "the trainer on the Ray cluster was not ready")
         next_frame()
         with contextlib.suppress(StopIteration):
             while True:
                 yield assemble(next_frame)  # type: ignore[misc]  # tasks yield events
+
+
+def _within(
+    seconds: float, task: Remote, otherwise: str, excused: Callable[[], bool] = lambda: False
+) -> Iterator[Event]:
+    """Wait for what the task yields next, so long at most while that is not excused.
+
+    Raises:
+        TrainerDied: nothing came, and the task is cancelled.
+    """
+    limit = time.monotonic() + seconds
+    while not ray.wait([task], timeout=LOOK_SECONDS)[0]:
+        if excused():
+            limit = time.monotonic() + seconds
+        if time.monotonic() > limit:
+            ray.cancel(task, force=True)
+            raise TrainerDied(f"{otherwise} within {seconds:g} s", began=False)
+        yield Alive()
 
 
 def _how(error: lost.RayError) -> str:

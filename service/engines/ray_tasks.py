@@ -35,10 +35,12 @@ JOBS_A_PROCESS = 100
 # A retry would splice the events of two runs into one stream, without an error.
 @ray.remote(num_returns="streaming", max_retries=0, max_calls=JOBS_A_PROCESS)  # type: ignore[untyped-decorator]
 def train(module: str, relay: Remote, key: str, dataset: str, packed: list[Remote], *job: bytes) -> Iterator[bytes]:
-    """Train a job: yield an empty frame when it begins, then the frames of its events.
+    """Train a job: yield an empty frame when there is a process, another when it is ready to train, and then the frames
+    of its events.
 
     `packed` holds a reference to the dataset's file: it is fetched only where the node does not have it.
     """
+    yield b""
     order = assemble(iter(job).__next__)
     assert isinstance(order, Job)  # noqa: S101 - the driver sends nothing else
     folder = _folder()

@@ -173,17 +173,31 @@ class TestOnOneNode:
             worker.wait()
             assert psutil.wait_procs([driver, task], timeout=30)[1] == []
 
-    def test_work_that_is_given_and_never_begun_is_given_back(self, mnist_dir: Path) -> None:
-        """So does Ray lose tasks while nodes die: no node ever has what this one asks for."""
+    @pytest.mark.parametrize(
+        ("module", "limit", "demand", "told"),
+        [
+            # So does Ray lose tasks while nodes die: no node ever has what this one asks for.
+            (
+                "tests.trainers",
+                "BEGIN_SECONDS",
+                "resources={'nowhere': 1}, autoscales=True",
+                "the Ray cluster did not begin the work",
+            ),
+            ("tests.cold_trainers", "READY_SECONDS", "", "the trainer on the Ray cluster was not ready"),
+        ],
+    )
+    def test_work_that_is_given_and_never_begun_is_given_back(
+        self, mnist_dir: Path, module: str, limit: str, demand: str, told: str
+    ) -> None:
         program = (
             "import pathlib, ray\n"
             "from service.engines import ray_driver\n"
             "from service.engines.base import TrainerDied\n"
             "from service.engines.ray import Demand\n"
             "from tests.jobs import job\n"
-            "ray_driver.BEGIN_SECONDS = 3\n"
-            "demand = Demand(resources={'nowhere': 1}, autoscales=True)\n"
-            f"cluster = ray_driver._Cluster(module='tests.trainers', data_dir={str(mnist_dir)!r}, demand=demand)\n"
+            f"ray_driver.{limit} = 3\n"
+            f"demand = Demand({demand})\n"
+            f"cluster = ray_driver._Cluster(module={module!r}, data_dir={str(mnist_dir)!r}, demand=demand)\n"
             "place = ray_driver._Place()\n"
             "task = place._begin(cluster, ray_driver.ANYWHERE, 'key', job('counts'))\n"
             "try:\n"
@@ -196,8 +210,7 @@ class TestOnOneNode:
             "    print('it is cancelled')\n"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=90)
-        told = "the Ray cluster did not begin the work within 3 s, began: False\nit is cancelled\n"
-        assert done.stdout == told, done.stderr
+        assert done.stdout == f"{told} within 3 s, began: False\nit is cancelled\n", done.stderr
 
     def test_a_driver_knows_no_secrets(self, mnist_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         secrets = {"EPOCHD_DATABASE_URL": "postgresql://a:b@c/d", "PGPASSWORD": "b", "AWS_SECRET_ACCESS_KEY": "e"}
