@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz pictures lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz containers pictures lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +59,10 @@ chaos: setup-dev ## Kill everything at random moments and check that nothing is 
 
 fuzz: setup-dev ## Send what should be refused, and all that the API describes (CASES=50000 SEED= PART=pictures|requests|contract)
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),50000) $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART))
+
+containers: setup-dev ## Build the images and try them with Docker Compose: start, kill, Ray, backup (takes minutes)
+	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
+	EPOCHD_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/acceptance/test_compose.py
 
 pictures: setup-dev ## Take the pictures of the page: writes docs/images (needs Chromium)
 	@sh scripts/browser.sh
