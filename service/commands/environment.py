@@ -33,13 +33,16 @@ def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - options
 
 
 def require_database(settings: Settings) -> None:
-    """End with a line and exit code 1 where SQLite's file is not there. Whoever opened it would make an empty one, and
-    would look into that instead of the service's own.
+    """End with a line and exit code 1 where SQLite's file is not there, or the database has nothing of epochd. Whoever
+    went on would make an empty one, and look into that instead of the service's own: to which all files are garbage.
     """
-    from service.store.session import Database  # what clients do without
+    from service.store import schema  # what clients do without
+    from service.store.session import Database
 
     with contextlib.closing(Database(settings.resolved_database_url)) as database:
         if not database.is_missing:
+            if schema.current(database) is None:
+                fail(f"epochd was never started on the database {database.url.database}: give the service's own")
             return
     if not settings.database_url and not settings.data_dir.is_dir():
         fail(f"there is no data folder {settings.data_dir}: give the service's own by --data-dir")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.console import err, fail, out, print_json, say
+from service.commands.console import err, out, print_json, say
 from service.commands.environment import operator, require_database, settings_of
 from service.commands.options import DatabaseUrl, DataDir, Json
 
@@ -64,11 +64,9 @@ def _database(data_dir: "Path | None", database_url: str | None, *, make: bool =
         require_database(settings)
     with open_database(settings) as database:
         new = database.is_missing or schema.current(database) is None
-        where = database.url.database
-        if new and not make:
-            fail(f"epochd was never started on the database {where}: give the service's own")
         schema.initialise(database)
         if new:
+            where = database.url.database
             err.print(f"epochd: a new database was made: {where}. A service that runs on another knows nothing of it")
         yield database
 
