@@ -31,6 +31,7 @@ from service.store import keys
 from service.store.opening import open_stores
 from service.store.session import Database
 from service.telemetry import metrics, traces
+from service.telemetry.folder import inherited
 from service.worker.process import require_trainer
 
 __all__ = ["create", "open_ports", "serve"]
@@ -202,11 +203,12 @@ def _keep(name: str, arguments: list[str], settings: Settings, fds: Sequence[int
     wait = RESTART_SECONDS
     while not stopping.is_set():
         begun = time.monotonic()
+        environment, locks = inherited()
         process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "service.cli", *arguments, "--until-stdin-closes"],
             stdin=subprocess.PIPE,
-            env=os.environ | settings.as_environment(),
-            pass_fds=fds,
+            env=environment | settings.as_environment(),
+            pass_fds=[*fds, *locks],
         )
         while process.poll() is None and not stopping.wait(0.2):
             pass

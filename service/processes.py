@@ -55,22 +55,31 @@ class OwnFolder:
         self.path = Path(self._folder.name)
         self._lock = _locked(self.path)
 
+    @property
+    def locks(self) -> tuple[int, ...]:
+        """The descriptor that keeps it locked, for `pass_fds`: a process that has it keeps the folder, too."""
+        return () if self._lock is None else (self._lock,)
+
     def remove(self) -> None:
         """Remove it with all that is in it."""
-        if self._lock is not None:
-            os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
         self._folder.cleanup()
 
 
 def _locked(folder: Path) -> int | None:
-    """Lock a folder until this process closes the descriptor, or ends. None where another has locked it. What clears
+    """Lock a folder until whoever has the descriptor closes it, or ends. None where another has locked it. What clears
     temporary folders of old files, such as systemd-tmpfiles, leaves those alone that are locked so.
+
+    Raises:
+        OSError: it is no folder, such as a link or a pipe, or cannot be opened.
     """
     try:
         import fcntl
     except ImportError:  # Windows: then nothing is ever known to be abandoned
         return None
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -81,9 +90,9 @@ def _locked(folder: Path) -> int | None:
 
 def _remove_abandoned(prefix: str) -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):  # somebody else's, or somebody else removes it
-            if path.is_symlink() or time.time() - path.stat().st_mtime < YOUNG_SECONDS:
+        with contextlib.suppress(OSError):  # no folder, or somebody else removes it
+            if time.time() - path.lstat().st_mtime < YOUNG_SECONDS or (lock := _locked(path)) is None:
                 continue
-            if (lock := _locked(path)) is not None:
+            if os.fstat(lock).st_uid == os.getuid():
                 shutil.rmtree(path, ignore_errors=True)
-                os.close(lock)
+            os.close(lock)

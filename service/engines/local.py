@@ -117,12 +117,16 @@ class _Child(NearEnd):
         self._folder = OwnFolder("epochd-trainer-")
         with self.theirs as theirs:
             arguments = (str(theirs.fileno()), trainer, data_dir, str(self._folder.path), limits.to_argument())
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "service.engines.trainer", *arguments],
-                pass_fds=[theirs.fileno()],
-                env=without_secrets() | {"TMPDIR": str(self._folder.path)},
-                stdin=subprocess.DEVNULL,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-m", "service.engines.trainer", *arguments],
+                    pass_fds=[theirs.fileno(), *self._folder.locks],
+                    env=without_secrets() | {"TMPDIR": str(self._folder.path)},
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError:  # there is no room for another process
+                self._folder.remove()
+                raise
 
     @property
     def warm(self) -> bool:

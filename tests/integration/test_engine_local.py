@@ -1,8 +1,11 @@
 """The processes of the local engine."""
 
 import contextlib
+import gc
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +117,20 @@ def test_a_trainer_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         parent.kill()
     child.wait(timeout=30)
     assert not folder.exists()
+
+
+def test_trainers_that_cannot_be_started_leave_nothing(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="no-python"):
+            slot.warm_up()
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+    held = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert [path for path in held if str(tmp_path) in path] == []
 
 
 def test_a_trainer_holds_no_credentials(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

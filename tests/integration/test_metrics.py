@@ -1,5 +1,7 @@
 """/metrics of a real API: what was done is counted, and what the database knows."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from service.settings import Settings
 from service.store import experiments
 from service.store import workers as present
 from service.telemetry import metrics
-from service.telemetry.folder import VARIABLE
+from service.telemetry.folder import VARIABLE, inherited
 from tests.conftest import succeed
 from tests.integration.conftest import Api, problem, serving
 
@@ -45,6 +47,15 @@ def test_the_format_is_prometheus_or_openmetrics_as_is_asked_for(shared: Api) ->
     other = shared.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert other.headers["content-type"].startswith("application/openmetrics-text")
     assert other.text.endswith("# EOF\n")
+
+
+def test_a_process_that_is_started_then_has_metrics_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert inherited()[0][VARIABLE] == str(tmp_path)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "removed"))
+    environment, _ = inherited()
+    program = "from service.telemetry import metrics; metrics.ATTEMPTS_BEGUN.inc()"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 def test_a_folder_that_was_cleared_away_is_told(shared: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

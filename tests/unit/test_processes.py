@@ -68,10 +68,46 @@ def test_what_was_just_made_or_is_no_folder_stays(tmp_path: Path) -> None:
     elsewhere.mkdir()
     link = tmp_path / f"{PREFIX}{LOCKED}link"
     link.symlink_to(elsewhere)
-    for path in (file, link, elsewhere):
+    pipe = tmp_path / f"{PREFIX}{LOCKED}pipe"  # whoever opened it would wait for its other end
+    os.mkfifo(pipe)
+    for path in (file, link, elsewhere, pipe):
         os.utime(path, (0, 0), follow_symlinks=False)
     OwnFolder(PREFIX).remove()
-    assert all(map(os.path.lexists, (young, elsewhere, file, link)))
+    assert all(map(os.path.lexists, (young, elsewhere, file, link, pipe)))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make what is somebody else's")
+def test_what_is_somebody_elses_stays(tmp_path: Path) -> None:
+    theirs = tmp_path / f"{PREFIX}{LOCKED}theirs"
+    theirs.mkdir()
+    os.chown(theirs, 12345, -1)
+    os.utime(theirs, (0, 0))
+    OwnFolder(PREFIX).remove()
+    assert theirs.exists()
+
+
+def test_a_process_that_was_given_the_locks_keeps_the_folder_when_its_maker_is_gone(tmp_path: Path) -> None:
+    one = OwnFolder(PREFIX)
+    os.utime(one.path, (0, 0))
+    heir = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=one.locks)
+    with heir:
+        (lock,), one._lock = one.locks, None
+        os.close(lock)  # as the kernel does for a maker that is killed
+        OwnFolder(PREFIX).remove()
+        assert one.path.exists()
+        heir.kill()
+        heir.wait()
+        OwnFolder(PREFIX).remove()
+        assert not one.path.exists()
+    one.remove()
+
+
+def test_removing_a_folder_twice_closes_nothing_that_has_come_since(tmp_path: Path) -> None:
+    one = OwnFolder(PREFIX)
+    one.remove()
+    with (tmp_path / "file").open("w") as file:
+        one.remove()
+        file.write("x")
 
 
 def test_what_an_earlier_version_made_which_locked_nothing_stays_while_both_run(tmp_path: Path) -> None:
