@@ -53,8 +53,10 @@ class FarEnd:
             try:
                 message = receive(self._connection)
             except (EOFError, OSError):
-                self._gone()
-                self._jobs.put(None)  # last: a process whose `serve` returns may end, and this thread with it
+                try:
+                    self._gone()
+                finally:  # last: a process whose `serve` returns may end, and this thread with it
+                    self._jobs.put(None)
                 return
             if isinstance(message, Job):
                 latest = {(member.experiment_id, member.attempt) for member in message.members}

@@ -204,9 +204,9 @@ class _Place:
         """Nobody wants the job any more: end its task."""
         with self._lock:
             self._gone.set()
-            if self._task is not None:
-                with contextlib.suppress(lost.RayError):
-                    ray.cancel(self._task, force=True)
+            task = self._task
+        if task is not None:
+            _cancel(task)
 
     def serve(self, far_end: FarEnd, cluster: _Cluster) -> None:
         try:
@@ -316,9 +316,15 @@ def _within(
         if excused():
             limit = time.monotonic() + seconds
         if time.monotonic() > limit:
-            ray.cancel(task, force=True)
+            _cancel(task)
             raise TrainerDied(f"{otherwise} within {seconds:g} s", began=False)
         yield Alive()
+
+
+def _cancel(task: Remote) -> None:
+    """End a task, if there is a cluster that can."""
+    with contextlib.suppress(lost.RayError):
+        ray.cancel(task, force=True)
 
 
 def _how(error: lost.RayError) -> str:

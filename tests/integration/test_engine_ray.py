@@ -212,6 +212,27 @@ class TestOnOneNode:
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=90)
         assert done.stdout == f"{told} within 3 s, began: False\nit is cancelled\n", done.stderr
 
+    def test_a_process_tells_that_it_is_there_before_it_reads_tensorflow(self, mnist_dir: Path) -> None:
+        """Which takes longer on a busy node than a task may go unheard of, and is no reason to give it again."""
+        program = (
+            "import ray\n"
+            "from service.engines import ray_driver\n"
+            "from service.engines.ray import Demand\n"
+            "from tests.jobs import job\n"
+            "module = 'tests.cold_trainers'\n"
+            f"cluster = ray_driver._Cluster(module=module, data_dir={str(mnist_dir)!r}, demand=Demand())\n"
+            "place = ray_driver._Place()\n"
+            "task = place._begin(cluster, ray_driver.ANYWHERE, 'key', job('counts'))\n"
+            "print(ray.get(next(task)))\n"
+            "place.leave()\n"
+            "try:\n"
+            "    ray.get(next(task))\n"
+            "except ray.exceptions.RayError as error:\n"
+            "    print(ray_driver._how(error))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=90)
+        assert done.stdout == "b''\nthe trainer was killed\n", done.stderr
+
     def test_a_driver_knows_no_secrets(self, mnist_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         secrets = {"EPOCHD_DATABASE_URL": "postgresql://a:b@c/d", "PGPASSWORD": "b", "AWS_SECRET_ACCESS_KEY": "e"}
         for name, value in secrets.items():

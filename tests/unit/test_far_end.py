@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import closing
 from multiprocessing.connection import Connection
 
+import pytest
+
 from service.domain.events import Event, Job, Stops
 from service.engines.far_end import FarEnd
 from service.engines.messages import Ready, receive
@@ -39,3 +41,16 @@ def test_it_serves_until_who_is_told_that_the_parent_is_gone_has_cleared_up() ->
     assert cleared.wait(timeout=30)
     serving.join()
     assert early == [False]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_it_ends_also_when_who_is_told_fails() -> None:
+    def gone() -> None:
+        raise RuntimeError
+
+    ours, theirs = socket.socketpair()
+    serving = threading.Thread(target=FarEnd(Connection(theirs.detach()), gone=gone).serve, args=(nothing,))
+    serving.start()
+    ours.close()
+    serving.join(timeout=30)
+    assert not serving.is_alive()
