@@ -60,7 +60,10 @@ def upgrade(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json:
     if as_json:
         print_json({"from": before, "revision": after})
         return
-    say(f"the database is at revision {after}" + (" already" if before == after else f", from {before or 'none'}"))
+    if before is None:  # the way to the service's own may have been mistyped
+        say(f"a new database was made, at revision {after}: {database.url.database}")
+    else:
+        say(f"the database is at revision {after}" + (" already" if before == after else f", from {before}"))
 
 
 @app.command()

@@ -134,7 +134,7 @@ class Database:
             yield
             return
         if not self._turn.acquire(timeout=SQLITE_TURN_SECONDS):
-            raise Unavailable(_unusable("it is locked"))
+            raise Unavailable(_unusable(LOCKED))
         try:
             yield
         finally:
@@ -145,16 +145,25 @@ class Database:
         self.engine.dispose()
 
 
+FULL = "its disk is full"
+LOCKED = "it is locked"
+CROWDED = "the server takes no more connections"
+NOT_WRITTEN = "it cannot be written"
+SQLSTATES = {"25006": NOT_WRITTEN, "53100": FULL, "53300": CROWDED, "55P03": LOCKED}
+"""PostgreSQL's names of faults in statements (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 REASONS = (
-    ("authentication failed|no password supplied|role .* does not exist", "it refuses the user or the password"),
-    ("database .* does not exist", "the server has no database of this name"),
-    ("too many (clients|connections)|connection slots", "the server takes no more connections"),
-    ("locked|lock timeout", "it is locked"),
-    ("full", "its disk is full"),
-    ("readonly", "it cannot be written"),
+    ("authentication failed|no password supplied|role .*does not exist", "it refuses the user or the password"),
+    ("no pg_hba.conf entry|permission denied|not permitted", "it does not let this user in from this machine"),
+    ("database .*does not exist", "the server has no database of this name"),
+    ("too many|no more connections|connection slots", CROWDED),
+    ("certificate|SSL", "TLS between it and this machine fails"),
+    ("is locked|lock timeout", LOCKED),
+    ("is full|No space left", FULL),
+    ("readonly database", NOT_WRITTEN),
     ("no answer", "it gives no answer"),
+    ("FATAL", "the server refuses the connection, and its log says why"),
 )
-"""What drivers write, and what is told of it."""
+"""What else drivers write, without the names of places and people in it, and what is told of it."""
 
 
 @contextmanager
@@ -164,6 +173,8 @@ def _translated() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise Unavailable(_unusable(_reason(error))) from error
     except DatabaseError as error:
+        if _sqlstate(error) in SQLSTATES:
+            raise Unavailable(_unusable(_reason(error))) from error
         if type(error) is not DatabaseError:  # its other children are faults of a statement, not of the database
             raise
         raise Unavailable("the database cannot be used: its file is damaged, or is none of SQLite's") from error
@@ -175,8 +186,14 @@ def _unusable(reason: str) -> str:
 
 def _reason(error: Exception) -> str:
     """The kind of fault, without the SQL, the address or the password that the driver's own text may hold."""
-    told = str(getattr(error, "orig", error))  # SQLAlchemy's own text repeats the statement
+    if (state := _sqlstate(error)) in SQLSTATES:
+        return SQLSTATES[state]
+    told = re.sub("\"[^\"]*\"|'[^']*'", "", str(getattr(error, "orig", error)))  # SQLAlchemy's text has the statement
     return next((reason for sign, reason in REASONS if re.search(sign, told)), "it cannot be reached")
+
+
+def _sqlstate(error: Exception) -> str:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def insert_if_absent(session: Session, table: type[DeclarativeBase], **values: object) -> bool:
@@ -235,11 +252,11 @@ def _connect(_dialect: object, _record: object, arguments: Any, options: Any) ->
 
     connection = ImpatientConnection.connect(*arguments, **options)
     encoding = connection.info.parameter_status("server_encoding")
-    if encoding != POSTGRES_ENCODING:
+    if encoding not in {POSTGRES_ENCODING, None}:  # None behind a pooler that does not pass it on
         connection.close()
         raise Unavailable(
             f"the database cannot be used: its encoding is {encoding}, which cannot hold every name. "
-            f"Make one that can: createdb --encoding={POSTGRES_ENCODING} --template=template0 NAME"
+            f"Make one that can: createdb --encoding={POSTGRES_ENCODING} --locale=C --template=template0 NAME"
         )
     _hurry(connection)
     return connection

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import make_url
 
 from service import datasets
 from service.main import open_ports
@@ -40,7 +41,8 @@ def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) ->
 
 def test_db_upgrade_makes_the_schema_and_then_finds_it(tmp_path: Path, database_url: str) -> None:
     first = run("db", "upgrade", "--database-url", database_url, cwd=tmp_path)
-    assert first.stdout == f"the database is at revision {schema.head()}, from none\n", first.stderr
+    name = make_url(database_url).database
+    assert first.stdout == f"a new database was made, at revision {schema.head()}: {name}\n", first.stderr
     again = run("db", "upgrade", "--database-url", database_url, cwd=tmp_path)
     assert again.stdout == f"the database is at revision {schema.head()} already\n"
     database = Database(database_url)

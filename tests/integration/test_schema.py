@@ -2,9 +2,11 @@
 
 import threading
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -96,9 +98,17 @@ def test_a_database_that_cannot_be_reached_is_unavailable_and_tells_no_secret(ur
     [
         ({"username": "full_locked"}, "it refuses the user or the password"),
         ({"database": "full_locked"}, "the server has no database of this name"),
+        ({"username": "stranger"}, "it does not let this user in from this machine"),
+        ({"query": {"host": "/no/FATAL/is full/is locked"}}, "it cannot be reached"),
     ],
 )
-def test_who_is_not_let_in_is_told_why_and_no_name(postgres_url: str, wrong: dict[str, Any], told: str) -> None:
+def test_who_is_not_let_in_is_told_why_and_no_name(
+    postgres: str, postgres_url: str, wrong: dict[str, Any], told: str
+) -> None:
+    with closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'stranger'").fetchone():
+            connection.execute("CREATE ROLE stranger LOGIN")
+        connection.execute(f"REVOKE CONNECT ON DATABASE {make_url(postgres_url).database} FROM PUBLIC")
     database = Database(make_url(postgres_url).set(**wrong).render_as_string(hide_password=False))
     with pytest.raises(Unavailable) as caught:
         schema.current(database)
@@ -126,6 +136,17 @@ def test_a_client_encoding_in_the_environment_changes_no_name(
     database = Database(postgres_url)
     with database.read() as session:
         assert session.execute(text("SELECT CAST(:name AS text)"), {"name": "名前 🙂"}).scalar() == "名前 🙂"
+    database.close()
+
+
+def test_a_server_that_only_reads_such_as_a_standby_is_told_as_such(postgres: str, postgres_url: str) -> None:
+    database = Database(postgres_url)
+    schema.upgrade(database)
+    database.close()
+    with closing(psycopg.connect(postgres, autocommit=True)) as connection:
+        connection.execute(f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable, match="now: it cannot be written"), database.write() as session:
+        session.execute(text("DELETE FROM experiments"))
     database.close()
 
 
