@@ -2,6 +2,7 @@
 are written again and again under other ids. So the rows are what the service writes, whatever its tables are.
 """
 
+import functools
 import itertools
 import random
 import sqlite3
@@ -121,8 +122,10 @@ def fill(url: str, count: int, *, seed: int = 0) -> Filled:
         waiting = min(MOST_QUEUED, count // 10)
         ended = count - waiting - RUNNING
         templates = _templates(database)
-        _write(database, templates, ended, seed)
-        sample = [one for one in _copies(templates, ended, seed) if one.number % max(1, ended // SAMPLE) == 0]
+        begun = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - YEAR
+        copies = functools.partial(_copies, templates, ended, begun=begun, seed=seed)
+        _write(database, copies)
+        sample = [one for one in copies() if one.number % max(1, ended // SAMPLE) == 0]
         with database.write() as session:
             models.set_alias(session, "champion", next(one.id for one in sample if one.template.succeeded))
             experiments.create_many(session, [_spec(number % ALIKE, number) for number in range(waiting + RUNNING)])
@@ -243,10 +246,9 @@ def _rows_of(session: Session, experiment_id: str, sweep_id: str) -> dict[str, l
     return found
 
 
-def _copies(templates: Sequence[_Template], count: int, seed: int) -> Iterator[_Copy]:
+def _copies(templates: Sequence[_Template], count: int, *, begun: datetime, seed: int) -> Iterator[_Copy]:
     """The same at every call: a million at once would take the memory that the database should have."""
     draw = random.Random(seed)
-    begun = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - YEAR
     sweep_id = ""
     for number in range(count):
         template = templates[number % BATCH]
@@ -297,7 +299,7 @@ def _columns(session: Session) -> dict[str, list[str]]:
     return {table: list(connection.exec_driver_sql(f"SELECT * FROM {table} WHERE 1 = 0").keys()) for table in TABLES}
 
 
-def _write(database: Database, templates: Sequence[_Template], count: int, seed: int) -> None:
+def _write(database: Database, copies: Callable[[], Iterable[_Copy]]) -> None:
     """Every table in the order of its keys, without the checks of foreign keys and without waiting for the disk."""
     with database.read() as session:
         columns = _columns(session)
@@ -306,7 +308,7 @@ def _write(database: Database, templates: Sequence[_Template], count: int, seed:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA cache_size = -200000")
             for table, names in columns.items():
-                rows = _rows(table, names, _copies(templates, count, seed), _sqlite_cell)
+                rows = _rows(table, names, copies(), _sqlite_cell)
                 marks = ", ".join("?" * len(names))
                 while part := list(itertools.islice(rows, SQLITE_PART)):
                     connection.execute("BEGIN IMMEDIATE")
@@ -320,7 +322,7 @@ def _write(database: Database, templates: Sequence[_Template], count: int, seed:
         for index, _ in indexes:  # made at the end, each by one sort
             postgres.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index)))
         for table, names in columns.items():
-            rows = _rows(table, names, _copies(templates, count, seed), _postgresql_cell)
+            rows = _rows(table, names, copies(), _postgresql_cell)
             statement = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))
             with postgres.cursor().copy(statement) as copy:
                 while part := list(itertools.islice(rows, POSTGRESQL_PART)):

@@ -108,15 +108,14 @@ def serving(data_dir: Path, *options: str, **environment: str) -> Iterator[Servi
         start_new_session=True,
     )
     assert process.stderr is not None
-    banner = ""
-    for line in process.stderr:
-        banner += line
-        if "epochd is ready" in line:
-            break
-    assert "http://" in banner, banner
-    url = next(word for word in banner.split() if word.startswith("http://"))
-    service = Service(process, url, banner)
     try:
+        banner = ""
+        for line in process.stderr:
+            banner += line
+            if "epochd is ready" in line:
+                break
+        assert "http://" in banner, banner
+        service = Service(process, next(word for word in banner.split() if word.startswith("http://")), banner)
         with service.http:
             yield service
     finally:

@@ -629,7 +629,7 @@ class TestInstalledApi:
 
         assert Path(where.stdout.strip()).is_relative_to(installed.folder)
         assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-        assert "from none" in first.stdout
+        assert "a new database was made" in first.stdout
         assert "already" in second.stdout
         assert (tmp_path / "epochd-data" / "epochd.sqlite3").is_file()
 

@@ -63,13 +63,16 @@ def serving(settings: Settings) -> Iterator[Api]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with Api(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3)) as client:
-            client.get("/health/live").raise_for_status()
-            client.ports = app.state.ports
-            yield client
-        client.ports.stopping.set()
-        server.should_exit = True
-        thread.join()
+        try:
+            with Api(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3)) as client:
+                client.get("/health/live").raise_for_status()
+                client.ports = app.state.ports
+                yield client
+        finally:
+            if hasattr(app.state, "ports"):
+                app.state.ports.stopping.set()
+            server.should_exit = True
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -80,8 +83,10 @@ def out_of_reach(url: str) -> Iterator[None]:
     with psycopg.connect(url.replace(f"/{name}?", "/postgres?"), autocommit=True) as server:
         server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        yield
-        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        try:
+            yield
+        finally:
+            server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 def claim(api: Api, **spec: Any) -> Claim:
