@@ -24,6 +24,8 @@ PATIENCE_SECONDS = 0.3
 SILENCE = b"silence"
 SHOWN = 400
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+CONTINUE = re.compile(rb"HTTP/1\.1 100 [^\r\n]*\r\n\r\n")
+"""What may come before the answer, where a request expects it."""
 INTERNAL = (
     b"Traceback (most recent",
     b'File "',
@@ -84,10 +86,16 @@ def _answer(url: str, sent: Sent) -> bytes:
                 if b"\r\ncontent-type: text/event-stream" in got and b"\n\n" in got:
                     break
         except TimeoutError:
-            return got or (SILENCE if sent.whole else b"")
+            return _final(got) or (SILENCE if sent.whole else b"")
         except OSError:
             pass
-    return got
+    return _final(got)
+
+
+def _final(got: bytes) -> bytes:
+    """The answer, without what told the client to go on."""
+    interim = CONTINUE.match(got)
+    return got[interim.end() :] if interim else got
 
 
 def complaint(answer: bytes, sent: Sent) -> str | None:
@@ -99,7 +107,7 @@ def complaint(answer: bytes, sent: Sent) -> str | None:
         return f"no HTTP: {answer[:40]!r}"
     head, _, body = answer.partition(b"\r\n\r\n")
     status, headers = int(found[1]), _headers(head)
-    if len(STATUS_LINE.findall(answer)) > 1 + answer.startswith(b"HTTP/1.1 100"):
+    if len(STATUS_LINE.findall(answer)) > 1:
         return "two answers to one request"
     if "x-injected" in headers:
         return "a header of the answer is the request's"
