@@ -63,6 +63,12 @@ class Installation:
     def start(self, *options: str) -> None:
         self.compose("up", "--detach", "--wait", *options)
 
+    def take_mnist(self) -> None:
+        """Into the data volume, which is new."""
+        take = ["epochd", "data", "fetch", "mnist", "--path", "/import/mnist.npz"]
+        mount = f"{self.folder}/mnist.npz:/import/mnist.npz:ro"
+        self.compose("run", "--rm", "--no-deps", "--volume", mount, "worker", *take)
+
     def client(self) -> Client:
         return Client(f"http://127.0.0.1:{self.port}", api_key=self.key)
 
@@ -81,9 +87,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> I
             "run", "--rm", "migrate", "epochd", "keys", "create", "--name", "admin", "--scope", "admin"
         )
         made.key = printed.split()[-1]
-        take = ["epochd", "data", "fetch", "mnist", "--path", "/import/mnist.npz"]
-        mount = f"{made.folder}/mnist.npz:/import/mnist.npz:ro"
-        made.compose("run", "--rm", "--no-deps", "--volume", mount, "worker", *take)
+        made.take_mnist()
         made.start()
         yield made
     finally:
@@ -144,6 +148,7 @@ def test_a_backup_is_restored_into_new_volumes(installation: Installation) -> No
     installation.compose(
         "run", "--rm", "--no-deps", "--volume", backups, "api", "epochd", "db", "restore", "/backups/monday"
     )
+    installation.take_mnist()
     installation.start()
     with closing(installation.client()) as client:
         assert client.get_experiment(before.id).value == before.value
