@@ -156,7 +156,7 @@ REASONS = (
     ("no pg_hba.conf entry|permission denied|not permitted", "it does not let this user in from this machine"),
     ("database .*does not exist", "the server has no database of this name"),
     ("too many|no more connections|connection slots", CROWDED),
-    ("certificate|SSL", "TLS between it and this machine fails"),
+    ("certificate|SSL (?!SYSCALL)", "TLS between it and this machine fails"),
     ("is locked|lock timeout", LOCKED),
     ("is full|No space left", FULL),
     ("readonly database", NOT_WRITTEN),
