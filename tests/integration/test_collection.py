@@ -39,7 +39,7 @@ settings = Settings(data_dir=folder, slots=2, max_stack=1, lease_seconds=1, poll
 worker = Worker(
     database=Database(database_url),
     blobs=Blobs(blob_url),
-    engine=LocalEngine(data_dir=Path(folder), stall_seconds=30, trainer="tests.trainers"),
+    engine=LocalEngine(data_dir=Path(folder), stall_seconds=600, trainer="tests.trainers"),
     settings=settings,
 )
 signal.signal(signal.SIGTERM, lambda *_: worker.drain())

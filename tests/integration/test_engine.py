@@ -30,7 +30,7 @@ def make_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def engine(make_engine: MakeEngine) -> Iterator[Engine]:
     """One with a slot that stays open: else Ray's driver would be started for every test."""
-    engine = make_engine(30)
+    engine = make_engine(600)
     with contextlib.closing(engine.slot()):
         yield engine
 

@@ -20,7 +20,7 @@ from tests.jobs import job
 
 @pytest.fixture
 def slot(tmp_path: Path) -> Iterator[Slot]:
-    engine = LocalEngine(data_dir=tmp_path, stall_seconds=30, trainer="tests.trainers")
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=600, trainer="tests.trainers")
     with contextlib.closing(engine.slot()) as slot:
         yield slot
 
@@ -68,7 +68,7 @@ def test_a_trainer_that_does_not_read_its_job_is_killed_and_holds_up_nobody(tmp_
 
 
 def test_a_trainer_that_cannot_start_is_told(tmp_path: Path) -> None:
-    engine = LocalEngine(data_dir=tmp_path, stall_seconds=30, trainer="tests.no_such_module")
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=600, trainer="tests.no_such_module")
     with contextlib.closing(engine.slot()) as slot, pytest.raises(TrainerDied, match="exit code 1"):
         slot.warm_up()
 

@@ -22,7 +22,7 @@ from tests.ray_cluster import RayCluster, ray_cluster
 pytestmark = pytest.mark.slow
 
 
-def engine(data_dir: Path, *, stall: float = 30, trainer: str = "tests.trainers", **demand: Any) -> RayEngine:
+def engine(data_dir: Path, *, stall: float = 600, trainer: str = "tests.trainers", **demand: Any) -> RayEngine:
     return RayEngine(data_dir=data_dir, stall_seconds=stall, demand=Demand(**demand), trainer=trainer)
 
 

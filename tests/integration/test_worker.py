@@ -43,7 +43,7 @@ class Running:
         self.thread.start()
 
     def _worker(self) -> Worker:
-        engine = LocalEngine(data_dir=self.settings.data_dir, stall_seconds=30, trainer="tests.trainers")
+        engine = LocalEngine(data_dir=self.settings.data_dir, stall_seconds=600, trainer="tests.trainers")
         return Worker(database=self.database, blobs=self.blobs, engine=engine, settings=self.settings)
 
     def stop(self) -> None:
@@ -409,7 +409,7 @@ def test_a_worker_tells_of_itself_and_leaves_when_it_stops(database: Database, t
 
 def test_what_keeps_a_worker_from_training_is_told(database: Database, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, slots=1, lease_seconds=1)
-    engine = LocalEngine(data_dir=tmp_path, stall_seconds=30, trainer="tests.no_such_module")
+    engine = LocalEngine(data_dir=tmp_path, stall_seconds=600, trainer="tests.no_such_module")
     worker = Worker(database=database, blobs=Blobs(settings.resolved_blob_url), engine=engine, settings=settings)
     thread = threading.Thread(target=worker.run)
     thread.start()
