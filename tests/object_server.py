@@ -77,6 +77,15 @@ class ObjectServer:
         self.process.wait()
 
     @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """There is no server, until there is one again."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The server takes connections and answers nothing."""
         os.kill(self.process.pid, signal.SIGSTOP)

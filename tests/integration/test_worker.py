@@ -1,5 +1,6 @@
 """The worker on real databases with real trainer processes that behave as they are told."""
 
+import contextlib
 import math
 import os
 import socket
@@ -86,12 +87,28 @@ class Running:
             return experiments.cancel(session, experiment_id)
 
 
+Start = Callable[..., Running]
+
+
 @pytest.fixture
-def running(database: Database, tmp_path: Path) -> Iterator[Running]:
-    running = Running(database, tmp_path / "data")
-    yield running
-    running.stop()
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts workers, which are stopped at the end, however that comes."""
+    started = []
+
+    def start(database: Database, folder: str = "data", **settings: Any) -> Running:
+        started.append(Running(database, tmp_path / folder, **settings))
+        return started[-1]
+
+    with contextlib.ExitStack() as ends:
+        yield start
+        for running in started:
+            ends.callback(running.stop)
     assert trainers() == []
+
+
+@pytest.fixture
+def running(database: Database, start: Start) -> Running:
+    return start(database)
 
 
 def test_an_experiment_is_trained_and_its_files_are_stored(running: Running) -> None:
@@ -170,10 +187,17 @@ def test_a_worker_that_lost_its_lease_stops_its_trainer_and_writes_nothing(runni
     assert (found.status, found.attempt) == (Status.RUNNING, 7)
 
 
-def test_an_outage_longer_than_the_lease_costs_no_attempt(postgres_url: str, tmp_path: Path) -> None:
-    database = Database(postgres_url)
-    schema.upgrade(database)
-    workers = [Running(database, tmp_path / name, slots=1, lease_seconds=1) for name in ("one", "two")]
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[Database]:
+    with contextlib.closing(Database(postgres_url)) as database:
+        schema.upgrade(database)
+        yield database
+
+
+def test_an_outage_longer_than_the_lease_costs_no_attempt(
+    postgres_database: Database, postgres_url: str, start: Start
+) -> None:
+    workers = [start(postgres_database, name, slots=1, lease_seconds=1) for name in ("one", "two")]
     ids = [workers[0].add("waits", epochs=1) for _ in workers]
     for experiment_id in ids:
         workers[0].trains(experiment_id)
@@ -182,20 +206,15 @@ def test_an_outage_longer_than_the_lease_costs_no_attempt(postgres_url: str, tmp
     for experiment_id in ids:
         workers[0].cancel(experiment_id)
         workers[0].ended(experiment_id)
-        with database.read() as session:
+        with postgres_database.read() as session:
             told = [event.data.get("status") for event in experiments.events_after(session, experiment_id, 0)]
         assert [status for status in told if status] == ["queued", "running", "cancelling", "cancelled", "cancelled"]
-    for worker in workers:
-        worker.stop()
-    database.close()
 
 
 @pytest.fixture
-def patient(database: Database, tmp_path: Path) -> Iterator[Running]:
+def patient(database: Database, start: Start) -> Running:
     """A worker with a lease that no test outlasts."""
-    running = Running(database, tmp_path / "data", lease_seconds=600)
-    yield running
-    running.stop()
+    return start(database, lease_seconds=600)
 
 
 def leave_behind(running: Running, *, cancelling: bool = False) -> str:
@@ -230,30 +249,28 @@ def test_a_worker_that_slept_lets_others_renew_before_it_takes_their_work(patien
     assert worker._others_could_renew()
 
 
-def test_what_is_too_large_for_a_stack_is_trained_alone(database: Database, tmp_path: Path) -> None:
-    running = Running(database, tmp_path / "data", slots=1, max_stack=8, stack_bytes=2**20)
+def test_what_is_too_large_for_a_stack_is_trained_alone(database: Database, start: Start) -> None:
+    running = start(database, slots=1, max_stack=8, stack_bytes=2**20)
     specs = [Spec(activation="relu", depth=1, units=1024, epochs=1, name="counts", seed=seed) for seed in (0, 1)]
     assert specs[0].training_bytes > running.settings.stack_bytes
     with database.write() as session:
         ids = experiments.create_many(session, specs)
     for experiment_id in ids:
         assert running.ended(experiment_id).status is Status.SUCCEEDED
-    running.stop()
 
 
-def test_expired_leases_are_noticed_while_every_slot_is_busy(database: Database, tmp_path: Path) -> None:
-    busy = Running(database, tmp_path / "data", slots=1, lease_seconds=2)
+def test_expired_leases_are_noticed_while_every_slot_is_busy(database: Database, start: Start) -> None:
+    busy = start(database, slots=1, lease_seconds=2)
     waits = busy.add("waits")
     busy.trains(waits)
     cancelled, interrupted = leave_behind(busy, cancelling=True), leave_behind(busy)
     assert busy.ended(cancelled).status is Status.CANCELLED
     assert busy.until(interrupted, lambda one: one.status is Status.QUEUED).attempt == 1
     assert busy.get(waits).status is Status.RUNNING
-    busy.stop()
 
 
-def test_a_checkpoint_that_cannot_be_read_is_waited_for(database: Database, tmp_path: Path) -> None:
-    first = Running(database, tmp_path / "data", slots=1)
+def test_a_checkpoint_that_cannot_be_read_is_waited_for(database: Database, start: Start, tmp_path: Path) -> None:
+    first = start(database, slots=1)
     experiment_id = first.add("waits", epochs=2)
     first.trains(experiment_id)
     first.stop()
@@ -264,22 +281,21 @@ def test_a_checkpoint_that_cannot_be_read_is_waited_for(database: Database, tmp_
     blobs.rename(away)
     blobs.mkdir()
     (blobs / experiment_id).write_text("in the way of the folder")
-    second = Running(database, tmp_path / "data", slots=1, lease_seconds=2)
+    second = start(database, slots=1, lease_seconds=2)
     second.until(experiment_id, lambda one: one.status is Status.RUNNING)
     threading.Event().wait(3)  # longer than the lease: nothing tells that the worker waits on
     assert second.get(experiment_id).attempt == 2
     (blobs / experiment_id).unlink()
     (away / experiment_id).rename(blobs / experiment_id)
     found = second.ended(experiment_id)
-    second.stop()
     assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
 
 
 @pytest.mark.parametrize("name", ["waits", "deaf"])
 def test_draining_gives_work_back_and_another_worker_goes_on_at_once(
-    database: Database, tmp_path: Path, name: str
+    database: Database, start: Start, name: str
 ) -> None:
-    first = Running(database, tmp_path / "data")
+    first = start(database)
     experiment_id = first.add(name, epochs=2)
     first.trains(experiment_id)
     if name == "deaf":  # it will be killed in the end: no need to wait long for that
@@ -293,20 +309,16 @@ def test_draining_gives_work_back_and_another_worker_goes_on_at_once(
         row = session.get_one(ExperimentRow, experiment_id)
         assert (row.checkpoint_epoch == 1) == (name == "waits")
         row.spec = row.spec | {"name": "counts"}
-    second = Running(database, tmp_path / "data")
+    second = start(database)
     found = second.ended(experiment_id)
-    second.stop()
     assert (found.status, found.attempt) == (Status.SUCCEEDED, 2)
     assert [epoch.epoch for epoch in second.metrics(experiment_id).epochs] == [1, 2]
 
 
 @pytest.fixture
-def stacking(database: Database, tmp_path: Path) -> Iterator[Running]:
+def stacking(database: Database, start: Start) -> Running:
     """One slot that trains as one what it can."""
-    running = Running(database, tmp_path / "data", slots=1, max_stack=8, checkpoint_seconds=0)
-    yield running
-    running.stop()
-    assert trainers() == []
+    return start(database, slots=1, max_stack=8, checkpoint_seconds=0)
 
 
 def test_experiments_that_differ_by_their_seed_are_trained_as_one_and_each_ends_by_itself(stacking: Running) -> None:
@@ -370,8 +382,8 @@ def test_one_of_a_stack_that_is_lost_does_not_stop_the_others(stacking: Running)
     assert (found.status, found.attempt) == (Status.RUNNING, 7)
 
 
-def test_a_drained_stack_goes_on_as_one(database: Database, tmp_path: Path) -> None:
-    first = Running(database, tmp_path / "data", slots=1, max_stack=8)
+def test_a_drained_stack_goes_on_as_one(database: Database, start: Start) -> None:
+    first = start(database, slots=1, max_stack=8)
     ids = first.add_all(["waits", "waits"], epochs=2)
     first.trains(ids[1])
     first.stop()
@@ -380,9 +392,8 @@ def test_a_drained_stack_goes_on_as_one(database: Database, tmp_path: Path) -> N
             row = session.get_one(ExperimentRow, experiment_id)
             assert (row.status, row.checkpoint_epoch) == ("queued", 1)
             row.spec = row.spec | {"name": "counts"}
-    second = Running(database, tmp_path / "data", slots=1, max_stack=8)
+    second = start(database, slots=1, max_stack=8)
     found = [second.ended(experiment_id) for experiment_id in ids]
-    second.stop()
     assert [(one.status, one.attempt) for one in found] == [(Status.SUCCEEDED, 2)] * 2
     assert len({one.model.weights_sha256 for one in found if one.model}) == 1
     assert [epoch.epoch for epoch in second.metrics(ids[0]).epochs] == [1, 2]
@@ -393,17 +404,14 @@ def workers_of(database: Database) -> list[WorkerValue]:
         return workers.every(session)
 
 
-def test_a_worker_tells_of_itself_and_leaves_when_it_stops(database: Database, tmp_path: Path) -> None:
-    running = Running(database, tmp_path / "data")
-    try:
-        experiment_id = running.add("waits")
-        running.trains(experiment_id)
-        (found,) = workers_of(database)
-        assert (found.engine, found.slots, found.running, found.status) == ("local", 2, 1, "active")
-        assert found.trouble is None
-        assert (found.host, found.process) == (socket.gethostname(), os.getpid())
-    finally:
-        running.stop()
+def test_a_worker_tells_of_itself_and_leaves_when_it_stops(running: Running, database: Database) -> None:
+    experiment_id = running.add("waits")
+    running.trains(experiment_id)
+    (found,) = workers_of(database)
+    assert (found.engine, found.slots, found.running, found.status) == ("local", 2, 1, "active")
+    assert found.trouble is None
+    assert (found.host, found.process) == (socket.gethostname(), os.getpid())
+    running.stop()
     assert workers_of(database) == []
 
 
@@ -423,13 +431,7 @@ def test_what_keeps_a_worker_from_training_is_told(database: Database, tmp_path:
         thread.join()
 
 
-def test_a_worker_that_listens_begins_at_once_though_it_polls_rarely(postgres_url: str, tmp_path: Path) -> None:
-    database = Database(postgres_url)
-    schema.upgrade(database)
-    running = Running(database, tmp_path / "data", poll_seconds=60)
-    try:
-        for _ in range(3):  # the first may come before it listens
-            running.ended(running.add("counts"))
-    finally:
-        running.stop()
-        database.close()
+def test_a_worker_that_listens_begins_at_once_though_it_polls_rarely(postgres_database: Database, start: Start) -> None:
+    running = start(postgres_database, poll_seconds=60)
+    for _ in range(3):  # the first may come before it listens
+        running.ended(running.add("counts"))
