@@ -21,6 +21,9 @@ from tests.ray_cluster import RayCluster, ray_cluster
 
 pytestmark = pytest.mark.slow
 
+STALL_SECONDS = 8
+"""More than a busy machine takes from the beginning of a job to its first event."""
+
 
 def engine(data_dir: Path, *, stall: float = 600, trainer: str = "tests.trainers", **demand: Any) -> RayEngine:
     return RayEngine(data_dir=data_dir, stall_seconds=stall, demand=Demand(**demand), trainer=trainer)
@@ -108,12 +111,12 @@ class TestOnOneNode:
                 psutil.Process(int(process)).wait(30)
 
     def test_waiting_for_room_is_no_stall_and_can_be_stopped_and_killed(self, mnist_dir: Path) -> None:
-        patient, strict = engine(mnist_dir, cpus=2), engine(mnist_dir, cpus=2, stall=3)
+        patient, strict = engine(mnist_dir, cpus=2), engine(mnist_dir, cpus=2, stall=STALL_SECONDS)
         with contextlib.closing(patient.slot()) as first, contextlib.closing(strict.slot()) as second:
             training = Training(first, "waits")
             training.until(EpochEnd)
             waiting = Training(second, "counts")
-            waiting.until(Alive, 4)
+            waiting.until(Alive, STALL_SECONDS + 2)
             second.stop()
             waiting.until(Stopped)
             assert waiting.ended() == ""
@@ -138,7 +141,7 @@ class TestOnOneNode:
         assert weights(engine(mnist_dir, stall=60, trainer="service.training.fit").slot()) == here
 
     def test_a_driver_that_dies_or_freezes_is_replaced(self, mnist_dir: Path) -> None:
-        with contextlib.closing(engine(mnist_dir, stall=3).slot()) as slot:
+        with contextlib.closing(engine(mnist_dir, stall=STALL_SECONDS).slot()) as slot:
             training = Training(slot, "waits")
             training.until(EpochEnd)
             (driver,) = drivers()
@@ -148,7 +151,7 @@ class TestOnOneNode:
             training.until(EpochEnd)
             (driver,) = drivers()
             driver.suspend()
-            assert training.ended() == "the trainer said nothing for 3 s and was killed"
+            assert training.ended() == f"the trainer said nothing for {STALL_SECONDS} s and was killed"
             driver.resume()
             assert kinds(list(slot.train(job("counts"))))[-1] is Trained
         assert drivers() == []
@@ -322,11 +325,11 @@ def test_a_nodes_death_is_told_and_another_node_goes_on(
 def test_a_node_that_freezes_ends_as_a_stall(
     two_nodes: RayCluster, nodes: Callable[..., int], node: int, mnist_dir: Path
 ) -> None:
-    with contextlib.closing(engine(mnist_dir, stall=3).slot()) as slot:
+    with contextlib.closing(engine(mnist_dir, stall=STALL_SECONDS).slot()) as slot:
         training = Training(slot, "waits")
         training.until(EpochEnd)
         two_nodes.signal(node, signal.SIGSTOP)
-        assert training.ended() == "the trainer said nothing for 3 s and was killed"
+        assert training.ended() == f"the trainer said nothing for {STALL_SECONDS} s and was killed"
         nodes(num_cpus=1)
         for _ in range(10):  # until the cluster has noticed
             with contextlib.suppress(TrainerDied):

@@ -43,8 +43,10 @@ def test_it_serves_until_who_is_told_that_the_parent_is_gone_has_cleared_up() ->
     assert early == [False]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_it_ends_also_when_who_is_told_fails() -> None:
+def test_it_ends_also_when_who_is_told_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: failed.set())
+
     def gone() -> None:
         raise RuntimeError
 
@@ -54,3 +56,4 @@ def test_it_ends_also_when_who_is_told_fails() -> None:
     ours.close()
     serving.join(timeout=30)
     assert not serving.is_alive()
+    assert failed.wait(timeout=30)
