@@ -2,15 +2,23 @@
 
 export class Problem extends Error {
   // Problem details (RFC 9457): `body.errors` says what is wrong where.
-  constructor(body, status) {
+  constructor(body, status, retryAfter) {
     super(body.detail ?? `HTTP ${status}`);
     this.status = status;
     this.faults = body.errors ?? [];
+    this.retryAfter = Number(retryAfter) || 1; // s
+  }
+
+  // Whether the same request may be answered later.
+  get temporary() {
+    return this.status >= 500 || this.status === 429 || this.status === 408;
   }
 }
 
 const PROBE_MS = 1000;
 const GONE = new Set([502, 503, 504]);
+
+export const ready = () => fetch("/health/ready", { cache: "no-store" }).then((response) => response.ok, () => false);
 
 // `away` is true from the first request without an answer until the service is ready again; "change" tells of both.
 class Reach extends EventTarget {
@@ -30,12 +38,7 @@ class Reach extends EventTarget {
   async #probe() {
     while (this.away) {
       await new Promise((resolve) => setTimeout(resolve, PROBE_MS));
-      try {
-        const response = await fetch("/health/ready", { cache: "no-store" });
-        this.away = !response.ok;
-      } catch {
-        continue;
-      }
+      this.away = !(await ready());
     }
     this.dispatchEvent(new Event("change"));
   }
@@ -57,7 +60,7 @@ export async function send(path, options = {}) {
   if (response.ok) return response;
   if (GONE.has(response.status)) reach.lost();
   if (response.status === 401 && path !== "/session") refusals.dispatchEvent(new Event("refused"));
-  throw new Problem(await response.json().catch(() => ({})), response.status);
+  throw new Problem(await response.json().catch(() => ({})), response.status, response.headers.get("Retry-After"));
 }
 
 export const get = async (path, signal) => (await send(path, { signal })).json();

@@ -1,10 +1,11 @@
 // The frame around the views: which one is shown, in which language and colours, and whether the service answers.
 
 import { reach } from "./api.js";
-import { h, say, setText } from "./dom.js";
+import { button, h, say, setText } from "./dom.js";
 import { LANGUAGES, language, speak, t } from "./i18n.js";
+import { remember, remembered } from "./memory.js";
 import { attempt, failure } from "./parts.js";
-import { session, whenRefused } from "./session.js";
+import { session, whenElsewhere, whenRefused } from "./session.js";
 
 // Address, module, list that it belongs to, and the scope without which nothing can be done there.
 const ROUTES = [
@@ -17,6 +18,8 @@ const ROUTES = [
   [/^\/sweeps\/([^/]+)$/, "sweep", "sweeps", "read"],
   [/^\/draw$/, "draw", "draw", "predict"],
 ];
+
+const LOADING_MS = 300; // what comes sooner needs no word
 
 const main = document.querySelector("#main");
 let leave = new AbortController();
@@ -32,23 +35,42 @@ async function load(name) {
   }
 }
 
+// Where whoever gives no address begins: what can be looked at comes before what can be drawn.
+const start = () => (session.may("predict") && !session.may("read") ? "/draw" : "/experiments");
+
+function addressed() {
+  const [path, search = ""] = location.hash.slice(1).split("?");
+  return { path: path.startsWith("/") && path !== "/" ? path : start(), search };
+}
+
+// A word for whoever waits, as long as the view has none of its own.
+function waiting(view, signal) {
+  const word = h("p", { class: "faint loading", role: "status" }, t("loading"));
+  const timer = setTimeout(() => view.hasChildNodes() || view.before(word), LOADING_MS);
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  return () => (clearTimeout(timer), word.remove());
+}
+
+function wrong(view, error) {
+  const home = start() === "/draw" ? "draw" : "experiments";
+  view.replaceChildren(h("h1", {}, t("wrong")), failure(error),
+    h("p", { class: "row" }, button(t("tryAgain"), () => show()), h("a", { href: `#/${home}` }, t(home))));
+}
+
 async function show(first = false) {
-  const [path, search = ""] = (location.hash.slice(1) || "/experiments").split("?");
-  if (!path.startsWith("/")) return; // the link that skips to the content
   leave.abort();
   leave = new AbortController();
   const { signal } = leave;
-  const route = ROUTES.find(([pattern]) => pattern.test(path));
-  for (const a of document.querySelectorAll("#nav a")) {
-    a.toggleAttribute("aria-current", a.getAttribute("href") === `/#/${route?.[2]}`);
-    if (a.hasAttribute("aria-current")) a.setAttribute("aria-current", "page");
-  }
   const view = h("div", { class: "view" });
   main.replaceChildren(view);
+  const shown = waiting(view, signal);
   try {
     await session.known();
     if (signal.aborted) return;
+    const { path, search } = addressed();
+    const route = ROUTES.find(([pattern]) => pattern.test(path));
     who();
+    navigation(route?.[2]);
     if (!route && !session.outside) throw new Error(t("noPage", { path }));
     if (!session.outside && !session.may(route[3])) throw new Error(t("mayNot", { name: session.name, scope: route[3] }));
     const module = await load(session.outside ? "sign-in" : route[1]);
@@ -60,33 +82,43 @@ async function show(first = false) {
     if (reach.away) {
       view.replaceChildren(h("h1", {}, "epochd"), h("p", { class: "faint" }, t("away")));
       reach.back().then(() => signal.aborted || show());
-    } else {
-      view.replaceChildren(h("h1", {}, t("wrong")), failure(error), h("p", {}, h("a", { href: "#/experiments" }, t("experiments"))));
-    }
+    } else wrong(view, error);
+  } finally {
+    shown();
   }
+  if (signal.aborted) return;
   const title = view.querySelector("h1");
   document.title = title ? `${title.textContent} · epochd` : "epochd";
-  if (first || signal.aborted) return;
   title?.setAttribute("tabindex", "-1");
-  title?.focus({ preventScroll: true });
-  scrollTo(0, 0);
+  scrollTo(0, history.state?.scroll ?? 0);
+  if (!first) title?.focus({ preventScroll: true });
 }
 
 // Who has signed in, and how to leave.
 function who() {
   const inside = session.name !== null;
-  document.querySelector("#who").textContent = session.name ?? "";
+  const name = document.querySelector("#who");
+  name.textContent = session.name ?? "";
+  name.title = name.textContent;
   document.querySelector("#leave").hidden = !inside;
 }
 
+// The lists that may be seen, and which of them one is in.
+function navigation(current) {
+  for (const a of document.querySelectorAll("#nav a")) {
+    const list = a.getAttribute("href").slice("/#/".length);
+    a.hidden = session.outside || !session.may(ROUTES.find(([, module]) => module === list)[3]);
+    if (list === current) a.setAttribute("aria-current", "page");
+    else a.removeAttribute("aria-current");
+  }
+}
+
 function colours() {
-  return localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  return document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 }
 
 function frame() {
   document.documentElement.lang = language;
-  const stored = localStorage.getItem("theme");
-  if (stored) document.documentElement.dataset.theme = stored;
   for (const one of document.querySelectorAll("[data-text]")) one.textContent = t(one.dataset.text);
   for (const one of document.querySelectorAll("[data-label]")) one.setAttribute("aria-label", t(one.dataset.label));
   const other = LANGUAGES.find((one) => one !== language);
@@ -105,7 +137,9 @@ document.querySelector("#language").addEventListener("click", () => {
   show(true);
 });
 document.querySelector("#theme").addEventListener("click", () => {
-  localStorage.setItem("theme", colours() === "dark" ? "light" : "dark");
+  const chosen = colours() === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = chosen;
+  remember("theme", chosen);
   frame();
   dispatchEvent(new Event("colours"));
 });
@@ -119,6 +153,7 @@ document.querySelector("#leave").addEventListener("click", () => attempt(documen
   show();
 }));
 whenRefused(() => show());
+whenElsewhere(async () => (await session.changed()) && show(true));
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment says which view is shown
   main.focus();
@@ -127,7 +162,16 @@ reach.addEventListener("change", () => {
   setText(document.querySelector("#away"), reach.away ? t("away") : "");
   if (!reach.away) say(t("again"));
 });
-addEventListener("hashchange", () => show());
+addEventListener("hashchange", () => {
+  if (location.hash.startsWith("#/") || !location.hash) show(); // else it is a place in the view
+});
+// Whoever comes back finds the view where it was left.
+main.addEventListener("click", (event) => {
+  if (event.target.closest("a")) history.replaceState({ ...history.state, scroll: scrollY }, "");
+}, { capture: true });
 
+const theme = remembered("theme");
+if (["light", "dark"].includes(theme)) document.documentElement.dataset.theme = theme;
+history.scrollRestoration = "manual"; // a view is not there yet when the browser would scroll it
 frame();
 show(true);

@@ -25,12 +25,18 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Draws anew what is in an element. The focus stays: with the same button, else with the heading.
+const FOCUSED = "button, a, summary, [role=region], pre";
+
+// Draws anew what is in an element. The focus stays: with what is the same by its kind and name, else with the heading. So does how far
+// a table was scrolled.
 export function redrawn(element, draw) {
-  const name = (one) => one.getAttribute("aria-label") ?? one.textContent;
-  const focused = element.contains(document.activeElement) && document.activeElement.matches("button, a") && name(document.activeElement);
+  const name = (one) => `${one.localName} ${one.getAttribute("aria-label") ?? one.textContent}`;
+  const all = (selector) => [...element.querySelectorAll(selector)];
+  const focused = element.contains(document.activeElement) && document.activeElement.matches(FOCUSED) && name(document.activeElement);
+  const scrolled = all(".scroll").map((one) => one.scrollLeft);
   draw();
-  if (focused) ([...element.querySelectorAll("button, a")].find((one) => name(one) === focused) ?? element.querySelector("h1")).focus();
+  all(".scroll").forEach((one, at) => (one.scrollLeft = scrolled[at] ?? 0));
+  if (focused) (all(FOCUSED).find((one) => name(one) === focused) ?? document.querySelector("h1")).focus();
 }
 
 // Heard by screen readers, seen by nobody.
@@ -41,11 +47,12 @@ export function say(text) {
 export function choice(options, value, properties = {}) {
   const select = h("select", properties, options.map(([name, text]) => h("option", { value: name }, text)));
   select.value = value;
+  if (select.selectedIndex < 0) select.selectedIndex = 0; // an address may ask for what there is not
   return select;
 }
 
-// Asks before what cannot be undone. Resolves to whether the answer was yes.
-export function confirmed(question, yes, no) {
+// Asks before what cannot be undone. Resolves to whether the answer was yes; no answer is none when the view is left.
+export function confirmed(question, yes, no, signal) {
   return new Promise((resolve) => {
     const dialog = h(
       "dialog",
@@ -56,6 +63,7 @@ export function confirmed(question, yes, no) {
     );
     document.body.append(dialog);
     dialog.showModal();
+    signal.addEventListener("abort", () => dialog.close("no"));
   });
 }
 

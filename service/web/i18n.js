@@ -2,16 +2,16 @@
 
 import en from "./i18n/en.js";
 import ja from "./i18n/ja.js";
+import { remember, remembered } from "./memory.js";
 
 const WORDS = { en, ja };
-const chosen = () => localStorage.getItem("language");
 
 export const LANGUAGES = Object.keys(WORDS);
-export let language = LANGUAGES.includes(chosen()) ? chosen() : navigator.language.startsWith("ja") ? "ja" : "en";
+export let language = LANGUAGES.find((one) => one === remembered("language")) ?? (navigator.language.startsWith("ja") ? "ja" : "en");
 
 export function speak(wanted) {
   language = wanted;
-  localStorage.setItem("language", wanted);
+  remember("language", wanted);
 }
 
 // A name that runs from right to left, or changes the direction, does so to itself and not to the sentence it stands in.
@@ -32,6 +32,10 @@ export const known = (key, fallback) => WORDS[language][key] ?? fallback;
 export const number = (value) => new Intl.NumberFormat(language).format(value);
 
 export const share = (value) => (value === null || value === undefined ? "–" : value.toFixed(4));
+
+// What has no bounds, such as a loss or a gradient: it may vanish, or explode, and still be read.
+export const size = (value) =>
+  value && (Math.abs(value) < 0.001 || Math.abs(value) >= 100_000) ? value.toExponential(2) : share(value);
 
 export function ago(time) {
   const seconds = (new Date(time) - Date.now()) / 1000;

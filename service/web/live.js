@@ -1,6 +1,8 @@
 // What changes while it is looked at: events where the API sends them, else asking again, politely.
 
-import { Problem, get, reach, refusals } from "./api.js";
+import { Problem, get, reach, ready, refusals } from "./api.js";
+
+const REFUSED_MS = 5000;
 
 const wait = (milliseconds, signal) =>
   new Promise((resolve) => {
@@ -14,7 +16,7 @@ const seen = () =>
     : Promise.resolve();
 
 // Calls `ask` again and again until the view is left or it returns null: it returns after how many milliseconds.
-// Nobody asks for a page that is not seen, nor while the service is away.
+// Nobody asks for a page that is not seen, nor while the service is away, nor sooner than it wants to be asked.
 export async function poll(ask, signal) {
   while (!signal.aborted) {
     let pause = 1000;
@@ -22,7 +24,10 @@ export async function poll(ask, signal) {
       pause = await ask();
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Problem && error.status < 500) throw error;
+      if (error instanceof Problem) {
+        if (!error.temporary) throw error;
+        pause = 1000 * error.retryAfter;
+      }
     }
     if (pause === null) return;
     await wait(pause, signal);
@@ -39,7 +44,8 @@ async function refused() {
 
 // Follows an experiment's events: `on[type](data)`. When the service comes back the stream begins anew, so that a
 // handler may be told twice what it knows. A page that nobody sees has none: a browser keeps six connections to a place.
-export function follow(path, on, signal) {
+// The service may have too many streams to give another: `without` is called now and then as long as there is none.
+export function follow(path, on, signal, without) {
   let source;
   let over = false;
   const close = () => source?.close();
@@ -59,8 +65,13 @@ export function follow(path, on, signal) {
       const answered = stream.readyState === EventSource.CLOSED; // by no stream; with which status, browsers do not say
       stream.close();
       if (answered && (await refused())) return;
-      reach.lost();
-      await reach.back();
+      if (answered && (await ready())) {
+        if (!signal.aborted) without();
+        await wait(REFUSED_MS, signal);
+      } else {
+        reach.lost();
+        await reach.back();
+      }
       if (source === stream) open();
     });
   };

@@ -7,7 +7,10 @@ import { session } from "./session.js";
 
 export const ACTIVE = new Set(["queued", "running", "cancelling"]);
 
-export const title = (spec) => spec.name ?? `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`;
+// A name may consist of what nobody sees.
+const SEEN = /[^\p{C}\p{Z}]/u;
+
+export const title = (spec) => (SEEN.test(spec.name ?? "") ? spec.name : `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`);
 
 const WORDS = { depth: "depthOf", units: "unitsOf", seed: "seedOf" };
 
@@ -40,7 +43,7 @@ export async function attempt(place, act) {
   try {
     return await act();
   } catch (error) {
-    place.replaceChildren(failure(reach.away ? new Error(t("away")) : error));
+    place.replaceChildren(failure(reach.away ? new Error(t("notDone")) : error));
     return undefined;
   }
 }
@@ -70,9 +73,9 @@ export async function removed(address, hush) {
   }
 }
 
-// What can be done with an experiment now. `place` shows what goes wrong, `changed` is called with what came of it, and
-// `hush` stops requests about it. Nothing for whoever may only look.
-export function actions(experiment, place, changed, hush) {
+// What can be done with an experiment now. `place` shows what goes wrong, `changed` is called with what came of it,
+// `hush` stops requests about it, and `signal` tells that the view is left. Nothing for whoever may only look.
+export function actions(experiment, { place, changed, hush, signal }) {
   if (!session.may("write")) return [];
   const name = title(experiment.spec);
   const act = (verb, work) =>
@@ -84,9 +87,13 @@ export function actions(experiment, place, changed, hush) {
     return experiment.status === "cancelling" ? [] : [act("cancel", () => post(experiment.links.cancel))];
   }
   return [
-    act("retry", () => post(experiment.links.retry)),
+    act("retry", async () => {
+      const again = await post(experiment.links.retry);
+      say(t("repeated", { name }));
+      return again;
+    }),
     act("delete", async () => {
-      if (!(await confirmed(t("deleteThis", { name }), t("delete"), t("keep")))) return null;
+      if (!(await confirmed(t("deleteThis", { name }), t("delete"), t("keep"), signal))) return null;
       await removed(experiment.links.self, hush);
       say(t("deleted", { name }));
       return experiment;

@@ -3,6 +3,7 @@ export default {
   tryApi: "Try the API", readApi: "Read the API", toLight: "Light colours", toDark: "Dark colours",
   away: "The service does not answer. This page tries again every second and goes on by itself.",
   notSent: "No answer came. Press the button again when the service answers: nothing is made twice.",
+  notDone: "No answer came, so this may not be done. Try again when the service answers.", tryAgain: "Try again", noNumber: "That is no number.",
   again: "The service answers again.", wrong: "That did not work", noPage: "There is no page {path} here.", loading: "Loading",
   signIn: "Sign in", signOut: "Sign out", signedOut: "You have signed out.", signInWhy: "This service asks for an API key.", apiKey: "API key",
   apiKeyHint: "Whoever runs the service makes one: epochd keys create. The browser keeps it for a week at most, and no script can read it.",
@@ -20,7 +21,7 @@ export default {
   compare: "Compare curves", drawWith: "Draw a digit with these", clear: "Clear", noneMatch: "No experiment matches. Widen the filter.",
   noneYet: "Nothing has been trained yet. Choose an activation and a depth, and watch it learn.",
   cancel: "Cancel", retry: "Repeat", delete: "Delete", keep: "Keep", change: "Change and train",
-  deleteThis: "Delete {name}, with its metrics and its model?", deleted: "{name} is deleted.",
+  deleteThis: "Delete {name}, with its metrics and its model?", deleted: "{name} is deleted.", repeated: "{name} is queued again.",
   deleteSweep: { one: "Delete {name}, with its experiment?", other: "Delete {name}, with its {n} experiments?" },
 
   "status.queued": "queued", "status.running": "running", "status.cancelling": "cancelling", "status.succeeded": "succeeded",
@@ -42,6 +43,10 @@ export default {
   rank: "Rank", arm: "Arm", accuracy95: "Test accuracy (95% interval)", loss95: "Test loss (95% interval)", runsHead: "Experiments",
   pairs: "Differences, pair by pair", first: "Better", second: "Than", difference95: "Difference (95% interval)", wins: "Seeds won",
   runs: { one: "{n} experiment", other: "{n} experiments" }, runsOf: "{done} of {total} done", failedRuns: { one: "{n} failed", other: "{n} failed" },
+  readSoFar: "So far, of {finished} of {total} experiments: ",
+  readBetter: "Over {seeds} seeds {first} reads more test images right than {second}: by {mean} (95% interval {low} to {high}), in {wins} of {seeds} seeds, and by more than chance explains (p = {p}, Holm).",
+  readEqual: "{seeds} seeds cannot tell {first} from {second}: the former is ahead by {mean} (95% interval {low} to {high}), in {wins} of {seeds} seeds, which chance may explain (p = {p}, Holm).",
+  readWithout: " {failed} failed and {cancelled} were cancelled: no mean includes them.",
   noSweeps: "No sweeps yet. A sweep trains every combination of some values, over several seeds, and says which is better.",
   itsExperiments: "Its experiments",
 

@@ -3,6 +3,7 @@ export default {
   tryApi: "APIを試す", readApi: "APIの説明", toLight: "明るい配色にする", toDark: "暗い配色にする",
   away: "サービスから応答がありません。1秒ごとに再接続を試み、つながりしだい自動で再開します。",
   notSent: "応答がありませんでした。サービスに再接続してから、もう一度ボタンを押してください。二重に登録されることはありません。",
+  notDone: "応答がなかったため、実行されていない可能性があります。サービスに再接続してから、もう一度お試しください。", tryAgain: "もう一度試す", noNumber: "数値ではありません。",
   again: "サービスに再接続しました。", wrong: "うまくいきませんでした", noPage: "{path} というページはありません。", loading: "読み込み中",
   signIn: "サインイン", signOut: "サインアウト", signedOut: "サインアウトしました。", signInWhy: "このサービスを使うにはAPIキーが必要です。", apiKey: "APIキー",
   apiKeyHint: "サービスの管理者が epochd keys create で発行します。ブラウザーに最長1週間保存され、スクリプトからは読めません。",
@@ -20,7 +21,7 @@ export default {
   compare: "曲線を比較", drawWith: "これらのモデルで数字を読む", clear: "選択を解除", noneMatch: "条件に合う実験はありません。絞り込みをゆるめてください。",
   noneYet: "まだ何も学習していません。活性化関数と深さを選び、学習の様子を見てみましょう。",
   cancel: "中止", retry: "再実行", delete: "削除", keep: "残す", change: "条件を変えて学習",
-  deleteThis: "{name} を、指標とモデルも含めて削除しますか?", deleted: "{name} を削除しました。",
+  deleteThis: "{name} を、指標とモデルも含めて削除しますか?", deleted: "{name} を削除しました。", repeated: "{name} をもう一度登録しました。",
   deleteSweep: { other: "{name} を、{n}件の実験も含めて削除しますか?" },
 
   "status.queued": "待機中", "status.running": "実行中", "status.cancelling": "中止処理中", "status.succeeded": "成功",
@@ -42,6 +43,10 @@ export default {
   rank: "順位", arm: "条件", accuracy95: "テスト正解率(95%信頼区間)", loss95: "テスト損失(95%信頼区間)", runsHead: "実験数",
   pairs: "2条件ずつの差", first: "上位", second: "下位", difference95: "差(95%信頼区間)", wins: "勝ったシード",
   runs: { other: "{n}件の実験" }, runsOf: "{total}件中{done}件が終了", failedRuns: { other: "{n}件が失敗" },
+  readSoFar: "途中経過({total}件中{finished}件): ",
+  readBetter: "{seeds}シードで比べると、{first} は {second} より多くのテスト画像を正しく読みました。差は {mean}(95%信頼区間 {low}〜{high})、{seeds}シード中{wins}シードで上回り、偶然では説明できません(Holm補正後 p = {p})。",
+  readEqual: "{seeds}シードでは、{first} と {second} に差があるとは言えません。差は {mean}(95%信頼区間 {low}〜{high})、{seeds}シード中{wins}シードで上回りましたが、偶然でも説明できます(Holm補正後 p = {p})。",
+  readWithout: "失敗した{failed}件と中止した{cancelled}件は、平均に含まれません。",
   noSweeps: "スイープはまだありません。スイープは値のあらゆる組み合わせを複数のシードで学習し、どれが優れているかを示します。",
   itsExperiments: "実験の一覧",
 

@@ -3,8 +3,8 @@
 import { get, reach, send } from "../api.js";
 import { button, download, fill, h, link, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
-import { ago, bytes, duration, moment, number, share, t } from "../i18n.js";
-import { asking, follow } from "../live.js";
+import { ago, bytes, duration, moment, number, share, size, t } from "../i18n.js";
+import { asking, follow, merged, poll } from "../live.js";
 import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, maker, network, path, snippet, table, title } from "../parts.js";
 import { session } from "../session.js";
 
@@ -46,12 +46,12 @@ export default async function experimentView(view, { id, signal }) {
         h("div", { class: "row" }, h("h1", { tabindex: -1 }, title(spec)), badge(status)),
         h("div", { class: "row" },
           model && session.may("predict") ? go(`#/draw?model=${id}`, t("drawWithIt"), "button primary") : "",
-          maker(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, problems, changed, requests.hush))),
+          maker(`#/experiments/new?from=${id}`, t("change")), ...actions(experiment, { place: problems, changed, hush: requests.hush, signal }))),
       h("p", { class: "faint" }, network(spec, true), " ", spec.tags.map((tag) => h("span", { class: "tag" }, tag))),
       error ? failure({ message: `${error.code}: ${error.message}` }) : "",
       facts([
         [t("testAccuracy"), result && share(result.test_accuracy)],
-        [t("testLoss"), result && share(result.test_loss)],
+        [t("testLoss"), result && size(result.test_loss)],
         [t("parameters"), model && number(model.parameters)],
         [t("computation"), result && duration(result.computation_seconds)],
         [t("created"), h("time", { datetime: experiment.created_at, title: moment(experiment.created_at) }, ago(experiment.created_at))],
@@ -73,7 +73,7 @@ export default async function experimentView(view, { id, signal }) {
     const done = Math.max(experiment.progress.epoch, epochs.size);
     const last = [...epochs.values()].at(-1);
     const words = [t("epochsOf", { epoch: done, epochs: total })];
-    if (last) words.push(`${t("loss")} ${share(last.loss)}`, `${t("testAccuracy")} ${share(last.val_accuracy)}`);
+    if (last) words.push(`${t("loss")} ${size(last.loss)}`, `${t("testAccuracy")} ${share(last.val_accuracy)}`);
     fill(progress,
       bar(done, total, t("epochsOf", { epoch: done, epochs: total })), h("span", {}, words.join(" · ")),
       last?.gradients ? h("span", { class: `badge ${VERDICTS[last.gradients]}`, title: t("verdictHint") }, t(`verdict.${last.gradients}`)) : "");
@@ -81,25 +81,29 @@ export default async function experimentView(view, { id, signal }) {
 
   function showNumbers() {
     if (!numbers.open) return;
-    const rows = [...epochs.values()].map((one) => [number(one.epoch), share(one.loss), share(one.accuracy), share(one.val_loss),
-      share(one.val_accuracy), share(one.gradient_ratio), one.gradients ? t(`verdict.${one.gradients}`) : ""]);
+    const rows = [...epochs.values()].map((one) => [number(one.epoch), size(one.loss), share(one.accuracy), size(one.val_loss),
+      share(one.val_accuracy), size(one.gradient_ratio), one.gradients ? t(`verdict.${one.gradients}`) : ""]);
     const heads = ["epoch", "loss", "accuracy", "testLoss", "testAccuracy", "ratio", "gradients"].map((one) => t(one));
-    numbers.replaceChildren(numbers.firstChild, table(t("numbers"), heads, rows));
+    redrawn(numbers, () => numbers.replaceChildren(numbers.firstChild, table(t("numbers"), heads, rows)));
   }
+
+  let taken = null;
 
   function showTake() {
     const { model, spec } = experiment;
+    if (taken === Boolean(model)) return; // else a selection in it would go
+    taken = Boolean(model);
     const file = (format, name) => h("a", { class: "button", href: `${experiment.links.model}?format=${format}`, download: `${id}.${format}` },
       `${name} (${bytes(model.formats[format].bytes)})`);
     const csv = button(t("csv"), () => attempt(problems, async () => {
       const answer = await send(experiment.links.metrics, { headers: { Accept: "text/csv" } });
       download(`${id}.csv`, await answer.text(), "text/csv");
     }));
-    fill(take,
+    redrawn(take, () => fill(take,
       h("h2", {}, t("take")),
       h("div", { class: "row" }, model ? [file("keras", "Keras"), file("onnx", "ONNX")] : "", csv),
       h("p", { class: "faint" }, t("sameByApi")),
-      snippet("curl", curlOf(spec)), snippet("Python", pythonOf(spec)));
+      snippet("curl", curlOf(spec)), snippet("Python", pythonOf(spec))));
   }
 
   function told(epoch) {
@@ -109,13 +113,33 @@ export default async function experimentView(view, { id, signal }) {
     for (const draw of growing) draw();
   }
 
-  async function again() {
+  // Asks until there is an answer, for nobody else will.
+  const again = merged(() => poll(async () => {
     const before = experiment.status;
     const until = asked;
-    experiment = await get(address, until).catch(() => experiment);
-    if (until.aborted) return;
+    try {
+      experiment = await get(address, until);
+    } catch (error) {
+      if (error.status !== 404 || until.aborted) throw error;
+      gone();
+      return null;
+    }
     if (before !== experiment.status && !ACTIVE.has(experiment.status)) say(`${title(experiment.spec)}: ${t(`status.${experiment.status}`)}`);
     show();
+    return null;
+  }, asked).catch((error) => signal.aborted || problems.replaceChildren(failure(error))));
+
+  // Somebody else has deleted it. What was seen of it stays; what can be done with it does not.
+  function gone() {
+    requests.hush();
+    problems.replaceChildren(failure({ message: t("deleted", { name: title(experiment.spec) }) }));
+    for (const one of head.querySelectorAll("button, .button")) one.remove();
+  }
+
+  async function behind() {
+    const last = [...epochs.keys()].at(-1) ?? 0;
+    const found = await get(`${address}/metrics?after_epoch=${last}`, asked);
+    found.epochs.filter((one) => !epochs.has(one.epoch)).forEach(told);
   }
 
   const drawAll = () => [...growing, ...(final ?? [])].forEach((draw) => draw());
@@ -128,14 +152,15 @@ export default async function experimentView(view, { id, signal }) {
       epoch: (epoch) => (epochs.has(epoch.epoch) ? undefined : told(epoch)),
       status: ({ status }) => (status === experiment.status ? undefined : again()), // the stream begins with what is known
       done: again,
-      deleted: () => problems.replaceChildren(failure({ message: t("deleted", { name: title(experiment.spec) }) })),
-    }, until);
+      deleted: gone,
+    }, until, () => behind().then(again, again));
   });
 
   for (const one of (await get(`${address}/metrics`, signal)).epochs) epochs.set(one.epoch, one);
   show();
   requests.start();
   reach.addEventListener("change", () => reach.away || again().then(drawAll), { signal });
+  document.addEventListener("visibilitychange", () => document.hidden || again(), { signal });
 }
 
 const given = (spec) => Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== null && value?.length !== 0));
@@ -146,10 +171,13 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const curlOf = (spec) =>
   `${session.curl("/experiments")} \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted(JSON.stringify(given(spec)))}`;
 
-const pythonOf = (spec) =>
-  `import httpx
+const pythonOf = (spec) => {
+  const key = session.name !== null;
+  return `${key ? "import os\n\n" : ""}import httpx
 
 # Strings, numbers and lists: what is JSON here is Python too.
 spec = ${JSON.stringify(given(spec), null, 4)}
-answer = httpx.post("${location.origin}/experiments", json=spec).raise_for_status()
+answer = httpx.post("${location.origin}/experiments", json=spec${key ? `,
+                    headers={"Authorization": f"Bearer {os.environ['EPOCHD_API_KEY']}"}` : ""}).raise_for_status()
 print(answer.json()["id"])`;
+};

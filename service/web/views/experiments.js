@@ -1,10 +1,11 @@
 // All experiments: a table that follows what happens, to filter, sort, and pick from.
 
 import { Problem, description, get, query } from "../api.js";
+import { tell } from "../form.js";
 import { button, choice, h, link, say, setText } from "../dom.js";
-import { ago, moment, share, t } from "../i18n.js";
+import { ago, moment, share, size, t } from "../i18n.js";
 import { follow, merged, poll } from "../live.js";
-import { ACTIVE, actions, badge, bar, empty, failure, go, maker, network, snippet, title } from "../parts.js";
+import { ACTIVE, actions, badge, bar, empty, go, maker, network, snippet, title } from "../parts.js";
 import { session } from "../session.js";
 
 const PAGE = 50;
@@ -24,15 +25,26 @@ export default async function experiments(view, { query: given, signal }) {
   let loading = null;
   let wanted = 0; // counts changes of the filters: an answer to an earlier one is of no use
 
-  const problems = h("div");
+  const problems = h("div"); // of what was done
+  const refusal = h("div"); // of the table itself
   const nothing = h("div", { hidden: true });
   const body = h("tbody");
   const more = button(t("more"), () => load(), { hidden: true, class: "more" });
   const count = h("p", { class: "faint", role: "status" }, t("loading"));
   const picks = h("div", { class: "picks", hidden: true, role: "region", "aria-label": t("picked") });
 
-  const filters = h("form", { class: "filters", role: "search", "aria-label": t("filter"), submit: (event) => event.preventDefault(), change: refilter });
-  const filter = (name, input) => filters.append(h("label", {}, h("span", {}, t(`field.${name}`)), input));
+  const filters = h("form", { class: "filters", role: "search", "aria-label": t("filter"), submit: (event) => event.preventDefault(), change: refilter, input: typed });
+  const fields = [];
+  const filter = (name, input) => {
+    const id = `filter-${input.name}`;
+    const fault = h("span", { class: "fault", id });
+    input.setAttribute("aria-describedby", id);
+    filters.append(h("label", {}, h("span", {}, t(`field.${name}`)), input, fault));
+    fields.push({ pointer: `/${input.name}`, input, element: input, tell: (message) => {
+      fault.textContent = message;
+      input.setAttribute("aria-invalid", String(message !== ""));
+    } });
+  };
   const any = (values, word = (one) => one) => [["", t("any")], ...values.map((one) => [one, word(one)])];
   filter("status", choice(any(["queued", "running", "cancelling", "succeeded", "failed", "cancelled"], (one) => t(`status.${one}`)), asked.status, { name: "status" }));
   filter("activation", choice(any(properties.activation.enum), asked.activation, { name: "activation" }));
@@ -40,6 +52,7 @@ export default async function experiments(view, { query: given, signal }) {
   filter("dataset", choice(any(properties.dataset.enum), asked.dataset, { name: "dataset" }));
   filter("tags", h("input", { name: "tag", type: "search", maxlength: 64, value: asked.tag, placeholder: t("any") }));
   filter("sort", choice(SORTS.map((one) => [one, t(`sort.${one}`)]), asked.sort || SORTS[0], { name: "sort" }));
+  read();
 
   const sorter = (name) => {
     const press = button(t(name === "created_at" ? "created" : "testAccuracy"), () => {
@@ -55,24 +68,42 @@ export default async function experiments(view, { query: given, signal }) {
   const list = h("table", { class: "list", hidden: true, "aria-labelledby": "title" }, h("thead", {}, heads), body);
 
   view.append(
-    h("div", { class: "row between" }, h("h1", { id: "title" }, t("experiments")),
+    h("div", { class: "row between" }, h("h1", { id: "title", tabindex: -1 }, t("experiments")),
       h("div", { class: "row" }, maker("#/sweeps/new", t("newSweep")), maker("#/experiments/new", t("newExperiment"), "button primary"))),
     filters,
     asked.sweep_id ? h("p", {}, link(`#/sweeps/${asked.sweep_id}`, t("ofSweep")), " · ", link("#/experiments", t("all"))) : "",
-    problems, nothing, list, count, more, picks);
+    problems, refusal, nothing, list, count, more, picks);
 
-  function refilter() {
+  function read() {
     for (const name of ["status", "activation", "depth", "dataset", "tag", "sort"]) asked[name] = filters.elements[name].value.trim();
     if (asked.sort === SORTS[0]) asked.sort = "";
-    history.replaceState(null, "", `#/experiments${query(asked)}`);
+  }
+
+  // What browsers tell no change of: that it is no number, and the cross in a field to search by.
+  function typed({ target }) {
+    if (target.validity.badInput || (target.type === "search" && !target.value)) refilter();
+    else if (target.type === "number") tell(fields, refusal);
+  }
+
+  function refilter() {
+    const before = query(asked);
+    read();
+    if (filters.elements.depth.validity.badInput) return tell(fields, refusal, { faults: [{ pointer: "/depth", message: t("noNumber") }] });
+    if (before === query(asked)) return tell(fields, refusal);
+    history.pushState(null, "", `#/experiments${query(asked)}`);
     wanted += 1;
     cursor = null;
     rows.clear();
     picked.clear(); // what is not seen is not picked
     body.replaceChildren();
+    list.hidden = nothing.hidden = more.hidden = true;
+    setText(count, t("loading"));
     showPicks();
-    load();
+    return load();
   }
+
+  const end = new IntersectionObserver((entries) => entries.some((one) => one.isIntersecting) && cursor && load(), { rootMargin: "400px" });
+  signal.addEventListener("abort", () => end.disconnect());
 
   const page = (limit, from) => get(`/experiments${query({ ...asked, limit, cursor: from })}`, signal);
 
@@ -85,38 +116,63 @@ export default async function experiments(view, { query: given, signal }) {
     try {
       const answer = await page(PAGE, cursor);
       if (turn !== wanted) return;
-      problems.replaceChildren();
       for (const one of answer.data) put(one, body.children.length);
       cursor = answer.next_cursor;
+      tell(fields, refusal);
       show();
+      end.unobserve(more); // else a window that is higher than a page of rows would wait for ever
+      end.observe(more);
       if (before) say(t("loaded", { n: answer.data.length }));
     } catch (error) {
-      if (turn === wanted && error instanceof Problem) problems.replaceChildren(failure(error));
+      if (turn === wanted && error instanceof Problem) refused(error);
     } finally {
       if (loading === turn) loading = null;
     }
+  }
+
+  function refused(error) {
+    tell(fields, refusal, error);
+    if (rows.size === 0) setText(count, "");
   }
 
   // The table as it is now: asked for in one request where one can hold it. Of a longer one the front, and what is
   // still under way of the rest.
   async function refresh() {
     const turn = wanted;
-    const size = rows.size;
-    const answer = await page(Math.max(PAGE, Math.min(MOST, size)));
-    if (turn !== wanted || size !== rows.size) return BUSY_MS;
+    const many = rows.size;
+    let answer;
+    try {
+      answer = await page(Math.max(PAGE, Math.min(MOST, many)));
+    } catch (error) {
+      if (turn !== wanted) return BUSY_MS;
+      if (!(error instanceof Problem) || error.temporary) throw error;
+      refused(error); // until the filter is another
+      return IDLE_MS;
+    }
+    if (turn !== wanted || many !== rows.size) return BUSY_MS;
+    tell(fields, refusal);
     const found = new Set(answer.data.map((one) => one.id));
     const others = [...rows.values()].filter((row) => !found.has(row.experiment.id));
-    if (size <= MOST) {
+    if (many <= MOST) {
       others.forEach(drop);
       cursor = answer.next_cursor;
     }
     answer.data.forEach((one, place) => put(one, place));
     const active = (row) => ACTIVE.has(row.experiment.status);
-    if (size > MOST) {
-      for (const row of others.filter(active).slice(0, 20)) put(await get(row.experiment.links.self, signal));
+    if (many > MOST) {
+      for (const row of others.filter(active).slice(0, 20)) await again(row);
     }
     show();
     return [...rows.values()].some((row) => active(row) && !streams.has(row.experiment.id)) ? BUSY_MS : IDLE_MS;
+  }
+
+  async function again(row) {
+    try {
+      put(await get(row.experiment.links.self, signal));
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      drop(row);
+    }
   }
 
   const soon = merged(() => refresh().catch(() => undefined)); // the next regular one tells what is wrong
@@ -139,7 +195,7 @@ export default async function experiments(view, { query: given, signal }) {
           if (now && epoch > now.progress.epoch) put({ ...now, progress: { ...now.progress, epoch } });
         },
         status, done: soon, deleted: soon,
-      }, AbortSignal.any([signal, stop.signal]));
+      }, AbortSignal.any([signal, stop.signal]), soon);
     }
   }
 
@@ -151,9 +207,13 @@ export default async function experiments(view, { query: given, signal }) {
   }
 
   function drop(row) {
+    const { element } = row;
+    const focused = element.contains(document.activeElement);
+    const near = element.nextElementSibling ?? element.previousElementSibling;
     rows.delete(row.experiment.id);
     picked.delete(row.experiment.id);
-    row.element.remove();
+    element.remove();
+    if (focused) (near?.querySelector("a") ?? view.querySelector("h1")).focus();
   }
 
   function line(first) {
@@ -163,7 +223,7 @@ export default async function experiments(view, { query: given, signal }) {
       showPicks();
     } });
     const [status, accuracy, loss, created, acts] = ["", "number", "number wide", "wide faint", "wide acts"].map((kind) => h("td", { class: kind }));
-    const row = { experiment: null };
+    const row = { experiment: null, pick: () => box.click() };
     row.element = h("tr", {}, h("td", {}, box),
       h("th", { scope: "row" }, link(`#/experiments/${first.id}`, title(first.spec)),
         h("span", { class: "faint under" }, network(first.spec)), (first.spec.tags ?? []).map((tag) => h("span", { class: "tag" }, tag))),
@@ -179,22 +239,23 @@ export default async function experiments(view, { query: given, signal }) {
         now.error ? [h("span", { class: "faint under" }, now.error.message)] :
           [h("span", { class: "under row" }, bar(epoch, epochs, t("epochsOf", { epoch, epochs })), h("span", { class: "faint" }, `${epoch}/${epochs}`))]));
       setText(accuracy, now.result ? share(now.result.test_accuracy) : "");
-      setText(loss, now.result ? share(now.result.test_loss) : "");
+      setText(loss, now.result ? size(now.result.test_loss) : "");
       if (before?.status === now.status) return;
       if (before && !ACTIVE.has(now.status)) say(`${title(now.spec)}: ${t(`status.${now.status}`)}`);
       const focused = acts.contains(document.activeElement);
-      acts.replaceChildren(...actions(now, problems, (verb, answer) => {
+      acts.replaceChildren(...actions(now, { place: problems, signal, changed: (verb, answer) => {
         if (answer && verb === "delete") drop(row);
-        else if (answer && verb === "retry") put(answer, 0);
+        else if (answer && verb === "retry") soon(); // where it belongs, if the filter lets it in
         else if (answer) put(answer);
         show();
-      }));
+      } }));
       if (focused) row.element.querySelector("a").focus();
     };
     return row;
   }
 
   function show() {
+    if (signal.aborted) return;
     list.hidden = rows.size === 0;
     more.hidden = cursor === null;
     const filtered = Object.entries(asked).some(([name, value]) => value && name !== "sort");
@@ -218,23 +279,38 @@ export default async function experiments(view, { query: given, signal }) {
       snippet("curl", `${session.curl("/experiments")} \\\n  -H 'Content-Type: application/json' -d '${body}'`)];
   }
 
+  // Told in place: whoever is about to press a button of it finds it there.
+  const many = h("strong");
+  const compared = go("", t("compare"), "button primary");
+  const drawn = go("", t("drawWith"));
+  picks.append(many, compared, drawn, button(t("clear"), () => {
+    picked.clear();
+    for (const box of body.querySelectorAll("input:checked")) box.checked = false;
+    showPicks();
+    view.querySelector("h1").focus();
+  }));
+
   function showPicks() {
-    picks.hidden = picked.size === 0;
-    if (picks.hidden) return;
-    const ids = [...picked].join(",");
     const trained = [...picked].filter((id) => rows.get(id)?.experiment.status === "succeeded");
-    picks.replaceChildren(
-      h("strong", {}, t("pickedOf", { n: picked.size })),
-      go(`#/compare?ids=${ids}`, t("compare"), "button primary"),
-      trained.length && session.may("predict") ? go(`#/draw?model=${trained.slice(0, 16).join(",")}`, t("drawWith")) : "",
-      button(t("clear"), () => {
-        picked.clear();
-        for (const box of body.querySelectorAll("input:checked")) box.checked = false;
-        showPicks();
-      }));
+    picks.hidden = picked.size === 0;
+    setText(many, t("pickedOf", { n: picked.size }));
+    compared.href = `#/compare?ids=${[...picked].join(",")}`;
+    drawn.href = `#/draw?model=${trained.join(",")}`;
+    drawn.hidden = !trained.length || !session.may("predict");
+    history.replaceState({ ...history.state, rows: rows.size, picked: [...picked] }, "");
   }
 
-  new IntersectionObserver((entries) => entries.some((one) => one.isIntersecting) && cursor && load(), { rootMargin: "400px" }).observe(more);
-  await load();
-  poll(refresh, signal).catch((error) => problems.replaceChildren(failure(error)));
+  // As whoever comes back has left it.
+  async function restored({ rows: many = 0, picked: ids = [] }) {
+    let before;
+    do {
+      before = rows.size;
+      await load();
+    } while (cursor && rows.size > before && rows.size < many);
+    for (const id of ids) rows.get(id)?.pick();
+  }
+
+  await restored(history.state ?? {});
+  if (signal.aborted) return;
+  poll(refresh, signal).catch((error) => signal.aborted || refused(error));
 }

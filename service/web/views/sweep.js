@@ -1,11 +1,11 @@
 // One sweep: which arm is better, how sure that is, and the curves behind it.
 
 import { get, post } from "../api.js";
-import { button, confirmed, fill, h, redrawn, say } from "../dom.js";
+import { button, confirmed, fill, h, redrawn, say, setText } from "../dom.js";
 import { figure } from "../figure.js";
-import { ago, moment, number, share, t } from "../i18n.js";
+import { ago, language, moment, number, share, size, t } from "../i18n.js";
 import { asking, poll } from "../live.js";
-import { attempt, badge, bar, facts, failure, go, once, path, removed, snippet, table } from "../parts.js";
+import { attempt, badge, bar, facts, failure, go, once, path, removed, setting, snippet, table } from "../parts.js";
 import { session } from "../session.js";
 import { named } from "./sweeps.js";
 
@@ -21,7 +21,7 @@ export default async function sweepView(view, { id, signal }) {
   const head = h("div");
   const problems = h("div");
   const progress = h("div", { class: "card progress" });
-  const reading = h("p", { class: "reading", lang: "en" });
+  const reading = h("p", { class: "reading" });
   const arms = h("div");
   const pairs = h("div");
   const figures = FIGURES.map((name) => [name, figure(t(`figure.${name}`), signal)]);
@@ -34,7 +34,7 @@ export default async function sweepView(view, { id, signal }) {
   function show() {
     const acts = !session.may("write") ? "" : sweep.status === "finished"
       ? button(t("delete"), once(() => attempt(problems, async () => {
-        if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep")))) return;
+        if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep"), signal))) return;
         await removed(address, requests.hush);
         say(t("deleted", { name: named(sweep) }));
         location.hash = "#/sweeps";
@@ -59,18 +59,21 @@ export default async function sweepView(view, { id, signal }) {
       STATES.filter((state) => sweep.progress[state]).map((state) => h("span", { class: `badge ${state}` }, `${t(`status.${state}`)} ${number(sweep.progress[state])}`)));
   }
 
-  const spread = ({ mean, low, high }) => (mean === null ? "–" : low === null ? share(mean) : `${share(mean)} (${share(low)}–${share(high)})`);
+  const spread = ({ mean, low, high }, word = share) => (mean === null ? "–" : low === null ? word(mean) : `${word(mean)} (${word(low)}–${word(high)})`);
 
   async function compare() {
     const found = await get(sweep.links.comparison, asked);
-    reading.textContent = `${found.reading.charAt(0).toUpperCase()}${found.reading.slice(1)}`;
-    arms.replaceChildren(table(t("comparison"), [t("rank"), t("arm"), t("accuracy95"), t("loss95"), t("runsHead")],
-      found.arms.map((arm) => [arm.rank ?? "–", arm.label, spread(arm.accuracy), spread(arm.loss), `${number(arm.n)}/${number(arm.planned)}`])));
-    fill(pairs,
+    const own = language === "en" ? null : read(found);
+    reading.lang = own ? language : "en";
+    setText(reading, own ?? found.reading);
+    const named = new Map(found.arms.map((arm) => [arm.label, armed(arm)]));
+    redrawn(arms, () => arms.replaceChildren(table(t("comparison"), [t("rank"), t("arm"), t("accuracy95"), t("loss95"), t("runsHead")],
+      found.arms.map((arm) => [arm.rank ?? "–", named.get(arm.label), spread(arm.accuracy), spread(arm.loss, size), `${number(arm.n)}/${number(arm.planned)}`]))));
+    redrawn(pairs, () => fill(pairs,
       table(t("pairs"), [t("first"), t("second"), t("difference95"), t("wins"), "p (Holm)"],
-        found.pairs.map((pair) => [pair.first, pair.second, spread(pair), `${number(pair.wins)}/${number(pair.n)}`,
+        found.pairs.map((pair) => [named.get(pair.first), named.get(pair.second), spread(pair), `${number(pair.wins)}/${number(pair.n)}`,
           pair.p_holm === null ? "–" : pair.significant ? h("strong", {}, pair.p_holm.toPrecision(2)) : pair.p_holm.toPrecision(2)])),
-      h("p", { class: "faint", lang: "en" }, found.method), found.notes.map((note) => h("p", { class: "faint", lang: "en" }, note)));
+      h("p", { class: "faint", lang: "en" }, found.method), found.notes.map((note) => h("p", { class: "faint", lang: "en" }, note))));
   }
 
   async function refresh() {
@@ -94,4 +97,22 @@ export default async function sweepView(view, { id, signal }) {
 
   show();
   requests.start();
+}
+
+// An arm in the reader's words.
+const armed = ({ label, values }) =>
+  language === "en" || !Object.keys(values).length ? label : Object.entries(values).map(([field, value]) => setting(field, value)).join(", ");
+
+// How the best arm compares with the next, where that is soon said; what is rare is said by the API, in English.
+function read({ arms: [best, next], pairs, complete, finished, total, failed, cancelled }) {
+  const pair = next?.n && pairs.find((one) => one.first === best.label && one.second === next.label);
+  if (!pair || pair.p_holm === null || pair.mean <= 0) return null;
+  return [
+    complete ? "" : t("readSoFar", { finished, total }),
+    t(pair.significant ? "readBetter" : "readEqual", {
+      first: armed(best), second: armed(next), seeds: pair.n, wins: pair.wins,
+      mean: share(pair.mean), low: share(pair.low), high: share(pair.high), p: pair.p_holm.toPrecision(2),
+    }),
+    failed + cancelled ? t("readWithout", { failed, cancelled }) : "",
+  ].join("");
 }

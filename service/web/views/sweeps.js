@@ -4,7 +4,7 @@ import { get, query } from "../api.js";
 import { button, h, link, setText } from "../dom.js";
 import { ago, moment, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { badge, bar, empty, maker } from "../parts.js";
+import { badge, bar, empty, failure, maker } from "../parts.js";
 
 const PAGE = 50;
 const MOST = 200;
@@ -16,13 +16,14 @@ export default async function sweeps(view, { signal }) {
   let shown = PAGE;
   const body = h("tbody");
   const nothing = h("div");
-  const more = button(t("more"), () => ((shown += PAGE), refresh()), { class: "more", hidden: true });
+  const problems = h("div");
+  const more = button(t("more"), () => ((shown += PAGE), refresh().catch(() => undefined)), { class: "more", hidden: true }); // the next regular one tells
   const heads = [t("sweep"), t("field.status"), t("runsHead"), t("created")];
   const list = h("table", { class: "list", hidden: true, "aria-labelledby": "title" },
     h("thead", {}, h("tr", {}, heads.map((head, at) => h("th", { scope: "col", class: at === 3 ? "wide" : null }, head)))), body);
   view.append(
     h("div", { class: "row between" }, h("h1", { id: "title" }, t("sweeps")), maker("#/sweeps/new", t("newSweep"), "button primary")),
-    nothing, list, more);
+    problems, nothing, list, more);
 
   async function refresh() {
     const found = [];
@@ -61,6 +62,5 @@ export default async function sweeps(view, { signal }) {
       h("td", {}, badge(sweep.status)), runs, created);
   }
 
-  await refresh();
-  poll(refresh, signal).catch(() => undefined);
+  poll(refresh, signal).catch((error) => signal.aborted || problems.replaceChildren(failure(error)));
 }

@@ -91,6 +91,14 @@ def settle(page: Page) -> None:
     page.wait_for_function("() => [...document.querySelectorAll('.drawn')].every((one) => one.data?.length)")
 
 
+def scroll_to(page: Page, count: int) -> None:
+    """Scroll down until so many rows have come."""
+    page.wait_for_function(
+        "(count) => (scrollTo(0, document.body.scrollHeight), document.querySelectorAll('tbody tr').length === count)",
+        arg=count,
+    )
+
+
 def spots(page: Page, places: list[tuple[int, int]]) -> list[tuple[float, float]]:
     """Where in the window these places of the paper are."""
     page.locator(".paper").scroll_into_view_if_needed()

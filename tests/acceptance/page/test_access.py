@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,5 +193,49 @@ def test_the_command_that_a_view_shows_works_with_a_key(browser: Browser, guarde
         refused(seen)
     again = json.loads(done.stdout)
     assert again["spec"]["name"] == "waits"
-    guarded.http.post(f"/experiments/{again['id']}/cancel").raise_for_status()
-    guarded.http.delete(f"/experiments/{again['id']}").raise_for_status()
+    taken_back(guarded, again["id"])
+
+
+def taken_back(guarded: Guarded, experiment_id: str) -> None:
+    guarded.http.post(f"/experiments/{experiment_id}/cancel").raise_for_status()
+    guarded.http.delete(f"/experiments/{experiment_id}").raise_for_status()
+
+
+def test_the_python_that_a_view_shows_works_with_a_key(browser: Browser, guarded: Guarded) -> None:
+    (waiting,) = (
+        one["id"] for one in guarded.http.get("/experiments").json()["data"] if one["spec"]["name"] == "waits"
+    )
+    with watched(browser, guarded.url) as seen:
+        page = seen.open(f"#/experiments/{waiting}")
+        sign_in(page, guarded.admin)
+        shown = page.locator("pre code").nth(1)
+        expect(shown).to_contain_text("import httpx")
+        environment = os.environ | {"EPOCHD_API_KEY": guarded.admin}
+        program = [sys.executable, "-c", shown.text_content() or ""]
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+        refused(seen)
+    taken_back(guarded, done.stdout.strip())
+
+
+def test_who_signs_in_or_out_in_one_window_does_so_in_all(browser: Browser, guarded: Guarded) -> None:
+    with watched(browser, guarded.url) as seen:
+        page = seen.open("#/sweeps")
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        other = page.context.new_page()
+        other.goto(f"{guarded.url}/")
+        sign_in(other, guarded.admin)
+        expect(page.get_by_role("heading", name="Sweeps")).to_be_visible()
+        expect(page.locator("#who")).to_have_text("keeper")
+        other.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        refused(seen)
+
+
+def test_who_may_only_predict_begins_where_they_may(browser: Browser, guarded: Guarded) -> None:
+    with watched(browser, guarded.url) as seen:
+        page = seen.open()
+        sign_in(page, guarded.key("reads digits", "predict"))
+        expect(page.get_by_role("heading", name="Draw a digit")).to_be_visible()
+        for name in ("Experiments", "Sweeps"):
+            expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
+        refused(seen)

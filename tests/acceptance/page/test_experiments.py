@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import Service
-from tests.acceptance.page.conftest import Watched, points, settle, until_points, watched
+from tests.acceptance.page.conftest import Watched, points, scroll_to, settle, until_points, watched
 
 pytestmark = pytest.mark.slow
 
@@ -147,10 +147,7 @@ def test_the_table_has_pages_without_end_and_new_experiments_come_by_themselves(
         page = seen.open()
         rows = page.locator("tbody tr")
         expect(rows).to_have_count(50)
-        for _ in range(2):
-            page.get_by_role("button", name="Load more").scroll_into_view_if_needed()
-            page.wait_for_function("(count) => document.querySelectorAll('tbody tr').length > count", arg=rows.count())
-        expect(rows).to_have_count(130)
+        scroll_to(page, 130)
         expect(page.get_by_role("button", name="Load more")).to_be_hidden()
         ids = page.locator("tbody th a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
         assert len(set(ids)) == 130

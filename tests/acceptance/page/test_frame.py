@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from tests.acceptance.conftest import Service, serving
-from tests.acceptance.page.conftest import data_folder, points, settle, until_points, watched
+from tests.acceptance.page.conftest import data_folder, points, scroll_to, settle, until_points, watched
 
 pytestmark = pytest.mark.slow
 
@@ -309,3 +309,64 @@ def test_the_page_outlives_a_restart_in_the_middle_of_training(
             expect(table.page.locator("tbody .badge")).to_have_text("cancelled")
             for one in (seen, table):
                 one.forgive("Failed to load resource: net::ERR_")
+
+
+@pytest.mark.parametrize("address", ["#main", "#/", "#experiments"])
+def test_an_address_without_a_view_opens_the_first_one(browser: Browser, idle: Service, address: str) -> None:
+    with watched(browser, idle.url) as seen:
+        expect(seen.open(address).get_by_role("heading", name="Experiments")).to_be_visible()
+
+
+def test_a_browser_that_remembers_nothing_shows_the_page(browser: Browser, idle: Service) -> None:
+    refuse = "Object.defineProperty(globalThis, 'localStorage', {get() { throw new DOMException('denied') }})"
+    with watched(browser, idle.url) as seen:
+        seen.page.add_init_script(refuse)
+        page = seen.open()
+        page.get_by_role("button", name="Dark colours").click()
+        expect(page.get_by_role("button", name="Light colours")).to_be_visible()
+        page.get_by_role("button", name="\u65e5\u672c\u8a9e").click()
+        expect(page.get_by_role("heading", name="\u5b9f\u9a13")).to_be_visible()
+
+
+def test_whoever_comes_back_finds_the_table_as_it_was_left(browser: Browser, idle: Service) -> None:
+    idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}, "seeds": 70}).raise_for_status()
+    with watched(browser, idle.url) as seen:
+        page = seen.open()
+        rows = page.locator("tbody tr")
+        scroll_to(page, 70)
+        rows.nth(1).get_by_role("checkbox").check()
+        rows.nth(65).get_by_role("checkbox").check()
+        rows.nth(60).get_by_role("link").click()
+        expect(page.locator("h1 + .badge")).to_be_visible()
+        assert page.evaluate("scrollY") == 0
+        page.go_back()
+        expect(rows).to_have_count(70)
+        expect(page.get_by_text("2 picked")).to_be_visible()
+        expect(rows.nth(60)).to_be_in_viewport()
+        page.get_by_label("Activation").select_option("gelu")
+        expect(rows).to_have_count(0)
+        page.go_back()
+        expect(page.get_by_label("Activation")).to_have_value("")
+        expect(rows.first).to_be_visible()
+
+
+def test_a_view_that_is_slow_takes_no_title_from_the_next(browser: Browser, idle: Service) -> None:
+    with watched(browser, idle.url) as seen:
+        held: list[Route] = []
+        seen.page.route("**/openapi.json", lambda route: held.append(route))
+        page = seen.page
+        page.goto(f"{idle.url}/")
+        expect(page.get_by_role("main").get_by_text("Loading")).to_be_visible()
+        page.get_by_role("link", name="Sweeps", exact=True).click()
+        expect(page).to_have_title("Sweeps \u00b7 epochd")
+        with page.expect_response("**/openapi.json"):
+            for route in held:
+                route.continue_()
+        expect(page.get_by_text("No sweeps yet.")).to_be_visible()
+        expect(page).to_have_title("Sweeps \u00b7 epochd")
+
+
+def test_a_name_that_nobody_sees_is_no_name(browser: Browser, idle: Service) -> None:
+    idle.create(activation="relu", depth=1, name="\u200b \u202e")
+    with watched(browser, idle.url) as seen:
+        expect(seen.open().get_by_role("link", name="relu, depth 1")).to_be_visible()
