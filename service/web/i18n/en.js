@@ -52,10 +52,13 @@ export default {
 
   required: "(required)", choose: "Choose", default: "default", moreFields: "More settings", train: "Train", planFirst: "Choose an activation and a depth.",
   planOne: { one: "1 experiment with {parameters} parameters.", other: "1 experiment with {parameters} parameters." },
-  vary: "What varies", varyMore: "Vary something else …", dontVary: "Do not vary", repeat: "Repeat over seeds", shared: "What all share",
+  vary: "What varies", varyMore: "Vary something else", add: "Add", dontVary: "Do not vary", repeat: "Repeat over seeds", shared: "What all share",
   sharedHint: "Fields left empty have the API's defaults.", queueSweep: "Queue the sweep",
   sweepHint: "Every combination is trained once for each seed. Numbers are a list such as 1, 2, 3 or a range such as 1..9; for the learning rate 0.0001..0.1 x 4 log.",
   planRuns: { one: "{n} experiment:", other: "{n} experiments:" }, planArms: "What would be compared",
+  seedsVary: "The seed is varied above: these values are the seeds.",
+  noNumber: "This is no number.", commas: " Separate them by commas; one that has a comma stands in quotes: \"x,y\".",
+  range: "{least} to {most}", above: "more than {above}, at most {most}",
   planSweep: "{arms} networks × {repeats} seeds, the largest with {parameters} parameters.",
 
   drawIntro: "The models answer while you draw. A picture of a digit works too: choose, drop or paste it.",

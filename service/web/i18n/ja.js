@@ -52,10 +52,13 @@ export default {
 
   required: "(必須)", choose: "選択してください", default: "既定値", moreFields: "詳細設定", train: "学習を始める", planFirst: "活性化関数と深さを選んでください。",
   planOne: { other: "実験1件、パラメータ数{parameters}。" },
-  vary: "変化させる項目", varyMore: "ほかの項目も変化させる…", dontVary: "固定する", repeat: "シードを変えて繰り返す", shared: "共通の設定",
+  vary: "変化させる項目", varyMore: "ほかの項目も変化させる", add: "追加", dontVary: "固定する", repeat: "シードを変えて繰り返す", shared: "共通の設定",
   sharedHint: "空欄の項目にはAPIの既定値が使われます。", queueSweep: "スイープを登録",
   sweepHint: "すべての組み合わせを、シードごとに1回ずつ学習します。数値は「1, 2, 3」のような一覧か「1..9」のような範囲で、学習率は「0.0001..0.1 x 4 log」の形でも指定できます。",
   planRuns: { other: "実験{n}件:" }, planArms: "比較される条件",
+  seedsVary: "シードは上で変化させているため、そこに挙げた値で繰り返します。",
+  noNumber: "数値として読み取れません。", commas: "カンマで区切ります。カンマを含む語は \"x,y\" のように引用符で囲みます。",
+  range: "{least}〜{most}", above: "{above}より大きく{most}以下",
   planSweep: "{arms}種類のネットワーク × {repeats}シード、最大のパラメータ数は{parameters}。",
 
   drawIntro: "書いている間もモデルが答え続けます。数字の画像を選択・ドロップ・貼り付けしても読み取れます。",
@@ -72,5 +75,5 @@ export default {
   "hint.epochs": "6万枚の訓練画像を何周するか。", "hint.batch_size": "1ステップで使う画像の枚数。", "hint.optimizer": "Kerasの最適化手法。学習率以外は既定値のまま。",
   "hint.learning_rate": "最適化の歩幅。", "hint.initializer": "重みの初期化方法。バイアスは0から始まります。", "hint.seed": "重みの初期値だけを決めます。",
   "hint.shuffle_seed": "各エポックの画像の順序だけを決めます。", "hint.dataset": "学習する画像。", "hint.priority": "大きいほど先に実行され、同じ値なら古い順です。",
-  "hint.name": "人が見るための名前。重複してもかまいません。", "hint.tags": "検索用の語。カンマで区切ります。", "hint.seeds": "0から数えて、この数だけのシードで繰り返します。",
+  "hint.name": "人が見るための名前。重複してもかまいません。", "hint.tags": "検索用の語。", "hint.seeds": "0から数えて、この数だけのシードで繰り返します。",
 };

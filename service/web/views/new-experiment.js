@@ -1,14 +1,15 @@
 // A new experiment: every field of the API's description, checked by the API while it is filled in.
 
-import { description, get, post, reach } from "../api.js";
-import { h } from "../dom.js";
-import { field, sends, settled, tell } from "../form.js";
+import { description, get, post } from "../api.js";
+import { h, setText } from "../dom.js";
+import { draft, field, held, keeps, readable, sends, settled, tell, unanswered } from "../form.js";
 import { t } from "../i18n.js";
 import { path } from "../parts.js";
 
 const FIRST = ["activation", "depth", "units", "epochs", "optimizer", "learning_rate", "seed", "name"];
 
 export default async function newExperiment(view, { query, signal }) {
+  const typed = draft("/experiments");
   const { Spec } = (await description()).components.schemas;
   const required = new Set(Spec.required);
   const fields = Object.entries(Spec.properties).map(([name, schema]) => field(name, schema, { required: required.has(name) }));
@@ -29,24 +30,31 @@ export default async function newExperiment(view, { query, signal }) {
     problems, h("div", { class: "row between" }, plan, submit));
   view.append(h("div", {}, path("experiments"), h("h1", {}, t("newExperiment"))), form);
 
-  const spec = () => Object.fromEntries(fields.map((one) => [one.name, one.read()]).filter(([, value]) => value !== undefined));
+  function spec() {
+    readable(fields);
+    return held(fields);
+  }
 
   // A sweep of one: the API checks it and counts its parameters, and queues nothing.
   async function preview(latest) {
-    const base = spec();
-    if ([...required].some((name) => base[name] === undefined)) return;
     try {
-      const { parameters } = await post("/sweeps?dry_run=true", { base }, latest);
+      const base = spec();
+      const ready = [...required].every((name) => base[name] !== undefined);
+      const { parameters } = ready ? await post("/sweeps?dry_run=true", { base }, latest) : {};
       tell(fields, problems, null);
-      plan.textContent = t("planOne", { parameters });
+      setText(plan, ready ? t("planOne", { parameters }) : t("planFirst"));
     } catch (error) {
-      if (latest.aborted) return;
-      plan.textContent = "";
-      if (reach.away) return; // counted when the service is back
-      tell(fields, problems, { message: error.message, faults: error.faults?.map((one) => ({ ...one, pointer: one.pointer.replace("/base", "") })) });
+      if (!latest.aborted) wrong(error);
     }
   }
 
-  sends(form, "/experiments", spec, (error) => tell(fields, problems, error, { move: true }), signal);
+  function wrong(error, move = false) {
+    plan.textContent = "";
+    if (unanswered(error)) return; // counted when the service is back
+    tell(fields, problems, { message: error.message, faults: error.faults?.map((one) => ({ ...one, pointer: one.pointer.replace("/base", "") })) }, { move });
+  }
+
+  keeps(form, typed, () => fields);
+  sends(form, "/experiments", typed, spec, (error) => wrong(error, true), signal);
   settled(form, preview, signal);
 }
