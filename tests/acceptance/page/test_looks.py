@@ -1,0 +1,83 @@
+"""How the page looks where it is looked at in another way: in narrow and low windows, in few colours, on paper."""
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, FloatRect, Locator, Route, expect
+
+from tests.acceptance.conftest import Service
+from tests.acceptance.page.conftest import Watched, draw_seven, settle, watched
+
+pytestmark = pytest.mark.slow
+
+PHONE = {"width": 360, "height": 740}
+
+
+def box(one: Locator) -> FloatRect:
+    found = one.bounding_box()
+    assert found is not None
+    return found
+
+
+def below(upper: Locator, lower: Locator) -> float:
+    """How far one stands below the other."""
+    first = box(upper)
+    return box(lower)["y"] - first["y"] - first["height"]
+
+
+def style(one: Locator, name: str, pseudo: str | None = None) -> str:
+    found: str = one.evaluate(
+        "(one, [name, pseudo]) => getComputedStyle(one, pseudo).getPropertyValue(name)", [name, pseudo]
+    )
+    return found
+
+
+@pytest.fixture
+def sweep(idle: Service) -> str:
+    asked = {"base": {"activation": "relu"}, "grid": {"depth": [1, 2]}, "seeds": 2, "name": "looked at"}
+    created: dict[str, Any] = idle.http.post("/sweeps", json=asked).raise_for_status().json()
+    return f"#/sweeps/{created['id']}"
+
+
+def test_nothing_sticks_to_what_it_stands_under(browser: Browser, idle: Service, sweep: str) -> None:
+    created = idle.create(activation="relu", depth=1)
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/sweeps/new")
+        assert below(page.locator("h1"), page.locator("h1 + p")) > 4
+        page = seen.open(sweep)
+        expect(page.locator("section tbody tr").first).to_be_visible()
+        assert below(page.locator("section div.scroll").first, page.locator("section details > summary")) > 8
+        page = seen.open(f"#/experiments/{created['id']}")
+        assert below(page.get_by_role("button", name="Metrics (CSV)"), page.get_by_text("The same from a terminal")) > 8
+
+
+def failed(route: Route) -> None:
+    answer = route.fetch().json()
+    for one in answer["data"]:
+        one["status"], one["error"] = "failed", {"code": "diverged", "message": "the loss is no number " * 8}
+    route.fulfill(json=answer)
+
+
+LINES = """(one) => {
+  const range = document.createRange();
+  range.selectNodeContents(one);
+  return range.getClientRects().length;
+}"""
+
+
+def test_when_an_experiment_was_created_stands_in_one_line(browser: Browser, idle: Service) -> None:
+    idle.create(activation="relu", depth=1, name="an experiment with a name that is not short " * 4)
+    with watched(browser, idle.url, locale="ja-JP", viewport={"width": 1280, "height": 800}) as seen:
+        seen.page.route("**/experiments?*", failed)
+        page = seen.open()
+        expect(page.locator("tbody .badge")).to_have_class("badge failed")
+        assert page.locator("td.faint").evaluate(LINES) == 1
+
+
+def test_the_whole_name_of_a_key_is_read(browser: Browser, idle: Service) -> None:
+    with watched(browser, idle.url, viewport=PHONE) as seen:
+        page = seen.open()
+        who = page.locator("#who")
+        who.evaluate("(who) => (who.textContent = 'a key for the nightly sweeps of the ' + 'W'.repeat(64))")
+        assert who.evaluate("(who) => who.scrollWidth <= who.clientWidth && who.scrollHeight <= who.clientHeight")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
