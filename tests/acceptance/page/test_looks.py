@@ -81,3 +81,28 @@ def test_the_whole_name_of_a_key_is_read(browser: Browser, idle: Service) -> Non
         who.evaluate("(who) => (who.textContent = 'a key for the nightly sweeps of the ' + 'W'.repeat(64))")
         assert who.evaluate("(who) => who.scrollWidth <= who.clientWidth && who.scrollHeight <= who.clientHeight")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize(("locale", "width"), [("en-GB", 360), ("ja-JP", 360), ("en-GB", 640), ("en-GB", 240)])
+def test_an_experiment_is_cancelled_and_deleted_in_a_narrow_window(
+    browser: Browser, idle: Service, locale: str, width: int
+) -> None:
+    for name in ("upper", "lower"):
+        idle.create(activation="relu", depth=1, name=name, tags=["some", "tags"])
+    with watched(browser, idle.url, locale=locale, viewport={"width": width, "height": 740}) as seen:
+        page = seen.open()
+        rows = page.locator("tbody tr")
+        expect(rows).to_have_count(2)
+        for row in rows.all():
+            expect(row.get_by_role("cell")).to_have_count(5)
+            acts = row.locator(".acts button").first
+            assert below(row.locator("th > *").last, acts) >= 0
+            assert box(acts)["y"] + box(acts)["height"] <= box(row)["y"] + box(row)["height"]
+            expect(row.locator("td.faint")).to_be_visible()
+        rows.first.locator(".acts button").click()
+        expect(rows.first.locator(".badge")).to_have_class("badge cancelled")
+        expect(rows.first.locator(".acts button")).to_have_count(2)
+        rows.first.locator(".acts .danger").click()
+        page.locator("dialog .danger").click()
+        expect(rows).to_have_count(1)
+        assert width < 300 or page.evaluate("document.documentElement.scrollWidth") <= width
