@@ -106,3 +106,25 @@ def test_an_experiment_is_cancelled_and_deleted_in_a_narrow_window(
         page.locator("dialog .danger").click()
         expect(rows).to_have_count(1)
         assert width < 300 or page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("viewport", [{"width": 320, "height": 256}, {"width": 1000, "height": 600}])
+def test_what_has_the_focus_is_not_under_the_picked_ones(browser: Browser, idle: Service, viewport: Any) -> None:
+    for number in range(12):
+        idle.create(activation="relu", depth=1, name=f"number {number}")
+    with watched(browser, idle.url, viewport=viewport) as seen:
+        page = seen.open()
+        expect(page.locator("tbody tr")).to_have_count(12)
+        page.locator("tbody input").first.check()
+        expect(page.locator(".picks")).to_be_visible()
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            assert page.evaluate(UNCOVERED), page.evaluate("document.activeElement.outerHTML")
+
+
+UNCOVERED = """() => {
+  const one = document.activeElement;
+  const bar = document.querySelector('.picks');
+  const { top, bottom } = one.getBoundingClientRect();
+  return bar.contains(one) || bottom <= bar.getBoundingClientRect().top || top >= bar.getBoundingClientRect().bottom;
+}"""
