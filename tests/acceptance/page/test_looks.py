@@ -128,3 +128,25 @@ UNCOVERED = """() => {
   const { top, bottom } = one.getBoundingClientRect();
   return bar.contains(one) || bottom <= bar.getBoundingClientRect().top || top >= bar.getBoundingClientRect().bottom;
 }"""
+
+
+def test_few_colours_show_all_there_is(seen: Watched, models: dict[str, str]) -> None:
+    seen.page.emulate_media(forced_colors="active")
+    page = seen.open(f"#/draw?model={models['able']}")
+    draw_seven(page)
+    best = page.locator(".best .fill")
+    expect(best).to_be_visible()
+    assert style(best, "background-color") != style(page.locator(".best .track"), "background-color")
+    assert style(page.locator(".track").first, "border-top-width") == "1px"
+    current, other = page.locator("nav a[aria-current]"), page.locator("nav a:not([aria-current])").first
+    assert style(current, "border-color") != style(other, "border-color")
+    assert "underline" in style(current, "text-decoration")
+    page = seen.open(f"#/experiments/{models['able']}")
+    bar = page.locator(".progress progress")
+    assert style(bar, "border-top-width") == "1px"
+    dot = style(page.locator("h1 + .badge"), "background-color", "::before")
+    assert dot != style(page.locator("h1 + .badge"), "background-color")
+    current.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert style(current, "outline-style") == "solid"
