@@ -150,3 +150,42 @@ def test_few_colours_show_all_there_is(seen: Watched, models: dict[str, str]) ->
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     assert style(current, "outline-style") == "solid"
+
+
+OVERLAPPING = """() => {
+  const all = [...document.querySelectorAll('.view > *:not(.figures), .figures > *')];
+  const parts = all.filter((one) => one.offsetHeight);
+  const bottom = (one) => one.getBoundingClientRect().bottom;
+  const ends = (one) => Math.max(bottom(one), ...[...one.querySelectorAll('svg')].map(bottom));
+  return parts.slice(1)
+    .filter((one, at) => ends(parts[at]) > one.getBoundingClientRect().top + 1)
+    .map((one) => one.className);
+}"""
+"""Parts of a view over which another one lies: also what stands out of it."""
+
+
+def test_on_paper_stands_what_is_to_be_read(browser: Browser, trained: Service, models: dict[str, str]) -> None:
+    with watched(browser, trained.url, color_scheme="dark", viewport={"width": 1280, "height": 900}) as seen:
+        page = seen.open(f"#/experiments/{models['able']}")
+        page.get_by_role("button", name="Light colours").click()
+        page.get_by_role("button", name="Dark colours").click()
+        expect(page.locator(".figure")).to_have_count(4)
+        settle(page)
+        page.emulate_media(media="print")
+        for hidden in ("nav", ".tools", "footer", ".view button", ".view .button"):
+            for one in page.locator(hidden).all():
+                expect(one).to_be_hidden()
+        assert style(page.locator("html"), "background-color") == "rgb(255, 255, 255)"
+        words = page.locator(".drawn").locator(".xtick text, .y2tick text, .x2title, .ytitle, .annotation-text")
+        fills = words.evaluate_all("all => all.map((one) => getComputedStyle(one).fill)")
+        assert set(fills) == {style(page.locator("h1"), "color")}
+        assert page.evaluate(OVERLAPPING) == []
+        assert page.pdf().startswith(b"%PDF")
+
+        page.emulate_media(media="screen")
+        page = seen.open("#/experiments")
+        expect(page.locator("tbody tr").first).to_be_visible()
+        page.emulate_media(media="print")
+        for hidden in (".filters", ".view .button", ".acts button", "tbody input"):
+            expect(page.locator(hidden).first).to_be_hidden()
+        expect(page.get_by_role("columnheader", name="Test accuracy")).to_be_visible()
