@@ -40,6 +40,7 @@ export default {
   copy: "Copy", copied: "Copied",
 
   comparison: "Comparison", pickFirst: "Pick experiments in the table to compare them.",
+  gone: "No longer there: {names}.", shownOf: "{n} of {total} are shown.",
   rank: "Rank", arm: "Arm", accuracy95: "Test accuracy (95% interval)", loss95: "Test loss (95% interval)", runsHead: "Experiments",
   pairs: "Differences, pair by pair", first: "Better", second: "Than", difference95: "Difference (95% interval)", wins: "Seeds won",
   runs: { one: "{n} experiment", other: "{n} experiments" }, runsOf: "{done} of {total} done", failedRuns: { one: "{n} failed", other: "{n} failed" },

@@ -40,6 +40,7 @@ export default {
   copy: "コピー", copied: "コピーしました",
 
   comparison: "比較", pickFirst: "表で実験を選ぶと、ここで比較できます。",
+  gone: "削除されたか、見つかりません: {names}。", shownOf: "{total}件中{n}件を表示しています。",
   rank: "順位", arm: "条件", accuracy95: "テスト正解率(95%信頼区間)", loss95: "テスト損失(95%信頼区間)", runsHead: "実験数",
   pairs: "2条件ずつの差", first: "上位", second: "下位", difference95: "差(95%信頼区間)", wins: "勝ったシード",
   runs: { other: "{n}件の実験" }, runsOf: "{total}件中{done}件が終了", failedRuns: { other: "{n}件が失敗" },
