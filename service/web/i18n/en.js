@@ -64,9 +64,9 @@ export default {
 
   drawIntro: "The models answer while you draw. A picture of a digit works too: choose, drop or paste it.",
   drawHint: "Mouse, finger or pen. With the keyboard: arrows move the pen, Shift and arrows draw, Delete wipes.",
-  paper: "Paper to draw a digit on", wipe: "Wipe", choosePicture: "Choose a picture", noPicture: "That is no picture: PNG, JPEG and WebP are read.",
+  paper: "Paper to draw a digit on", wipe: "Wipe", choosePicture: "Choose a picture", noPicture: "That is no picture: PNG, JPEG, WebP, BMP, GIF and TIFF are read.",
   noModels: "There is no model yet to read a digit. Train one first.", modelOf: "Model {n}", addModel: "Add a model", removeModel: "Remove model {n}",
-  saw: "What the model saw, 28×28", probabilities: "Probability of each digit", nothingDrawn: "nothing drawn yet", reads: "{label}, {share}.",
+  saw: "What the model saw, 28×28", probabilities: "Probability of each digit", nothingDrawn: "nothing drawn yet", reading: "reading …", reads: "{label}, {share}.",
 
   "field.status": "Status", "field.sort": "Order", "field.activation": "Activation", "field.depth": "Depth", "field.units": "Units",
   "field.epochs": "Epochs", "field.batch_size": "Batch size", "field.optimizer": "Optimizer", "field.learning_rate": "Learning rate",

@@ -64,9 +64,9 @@ export default {
 
   drawIntro: "書いている間もモデルが答え続けます。数字の画像を選択・ドロップ・貼り付けしても読み取れます。",
   drawHint: "マウス、指、ペンで書けます。キーボードでは、矢印キーでペンを動かし、Shift+矢印キーで線を引き、Deleteで消去します。",
-  paper: "数字を書く用紙", wipe: "消す", choosePicture: "画像を選ぶ", noPicture: "画像ではありません。PNG、JPEG、WebPに対応しています。",
+  paper: "数字を書く用紙", wipe: "消す", choosePicture: "画像を選ぶ", noPicture: "画像ではありません。PNG、JPEG、WebP、BMP、GIF、TIFFに対応しています。",
   noModels: "数字を読めるモデルがまだありません。まず学習させてください。", modelOf: "モデル{n}", addModel: "モデルを追加", removeModel: "モデル{n}を外す",
-  saw: "モデルが見た28×28の画像", probabilities: "各数字の確率", nothingDrawn: "まだ何も書かれていません", reads: "{label}、{share}。",
+  saw: "モデルが見た28×28の画像", probabilities: "各数字の確率", nothingDrawn: "まだ何も書かれていません", reading: "読み取り中…", reads: "{label}、{share}。",
 
   "field.status": "状態", "field.sort": "並び順", "field.activation": "活性化関数", "field.depth": "深さ", "field.units": "ユニット数",
   "field.epochs": "エポック数", "field.batch_size": "バッチサイズ", "field.optimizer": "最適化手法", "field.learning_rate": "学習率",
