@@ -149,11 +149,16 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 });
 document.querySelector("#leave").addEventListener("click", () => attempt(document.querySelector("#problem"), async () => {
   await session.leave();
+  dispatchEvent(new Event("left"));
   say(t("signedOut"));
   show();
 }));
 whenRefused(() => show());
-whenElsewhere(async () => (await session.changed()) && show(true));
+whenElsewhere(async () => {
+  if (!(await session.changed())) return;
+  if (session.outside) dispatchEvent(new Event("left"));
+  show(true);
+});
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment says which view is shown
   main.focus();

@@ -20,6 +20,8 @@ addEventListener("hashchange", () => {
   for (const address of drafts.keys()) if (address.includes("?")) drafts.delete(address);
 }, { capture: true });
 
+addEventListener("left", () => drafts.clear()); // whoever signs in next may be another
+
 // Gives the fields what was typed in them before, and remembers what is typed in them now.
 export function keeps(form, { values }, fields) {
   for (const one of fields()) if (one.pointer in values) one.put(values[one.pointer]);

@@ -10,7 +10,9 @@ export const ACTIVE = new Set(["queued", "running", "cancelling"]);
 // A name may consist of what nobody sees.
 const SEEN = /[^\p{C}\p{Z}]/u;
 
-export const title = (spec) => (SEEN.test(spec.name ?? "") ? spec.name : `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`);
+export const ownName = ({ name }) => (SEEN.test(name ?? "") ? name : null);
+
+export const title = (spec) => ownName(spec) ?? `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`;
 
 const WORDS = { depth: "depthOf", units: "unitsOf", seed: "seedOf" };
 
@@ -21,7 +23,7 @@ export function setting(field, value) {
 }
 
 // What an experiment trains, besides what its title says already.
-export function network(spec, whole = spec.name !== null) {
+export function network(spec, whole = ownName(spec) !== null) {
   const fields = [...(whole ? ["activation", "depth"] : []), "units", "optimizer", "seed", ...(spec.dataset === "mnist" ? [] : ["dataset"])];
   return fields.map((field) => setting(field, spec[field])).join(" · ");
 }

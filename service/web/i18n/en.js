@@ -3,7 +3,7 @@ export default {
   tryApi: "Try the API", readApi: "Read the API", toLight: "Light colours", toDark: "Dark colours",
   away: "The service does not answer. This page tries again every second and goes on by itself.",
   notSent: "No answer came. Press the button again when the service answers: nothing is made twice.",
-  notDone: "No answer came, so this may not be done. Try again when the service answers.", tryAgain: "Try again", noNumber: "That is no number.",
+  notDone: "No answer came, so this may not be done. Try again when the service answers.", tryAgain: "Try again",
   again: "The service answers again.", wrong: "That did not work", noPage: "There is no page {path} here.", loading: "Loading",
   signIn: "Sign in", signOut: "Sign out", signedOut: "You have signed out.", signInWhy: "This service asks for an API key.", apiKey: "API key",
   apiKeyHint: "Whoever runs the service makes one: epochd keys create. The browser keeps it for a week at most, and no script can read it.",

@@ -3,9 +3,9 @@
 import { Problem, get } from "../api.js";
 import { fill, h, link, setText } from "../dom.js";
 import { figure } from "../figure.js";
-import { duration, number, share, t } from "../i18n.js";
+import { duration, number, share, size, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { ACTIVE, badge, empty, failure, go, path, setting, table, title } from "../parts.js";
+import { ACTIVE, badge, empty, failure, go, ownName, path, setting, table, title } from "../parts.js";
 import { session } from "../session.js";
 
 // As in the figures of the API: the hues of Okabe and Ito, each seen on white and on black.
@@ -108,7 +108,7 @@ function line(id) {
     setText(name, label);
     if (status.textContent !== t(`status.${now}`)) fill(status, badge(now));
     setText(accuracy, share(result?.test_accuracy));
-    setText(loss, share(result?.test_loss));
+    setText(loss, size(result?.test_loss));
     setText(epoch, `${number(progress.epoch)}/${number(progress.epochs)}`);
     setText(time, result ? duration(result.computation_seconds) : "–");
   };
@@ -127,7 +127,7 @@ function differences(experiments) {
 // A name for each, and no two alike.
 function labelled(experiments) {
   const words = differences(experiments);
-  const names = experiments.map(({ spec }, at) => spec.name ?? (words[at] || title(spec)));
+  const names = experiments.map(({ spec }, at) => ownName(spec) ?? (words[at] || title(spec)));
   return experiments.map((one, at) => {
     const same = experiments.filter((_, other) => names[other] === names[at]);
     if (same.length === 1) return names[at];

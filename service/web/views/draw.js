@@ -25,6 +25,7 @@ const ID = /^[0-9a-f-]{36}$/i;
 // What is on the paper: a drawing, or the picture that was given. It outlives the view, which is opened anew in another
 // language and after signing in. Another object stands for another thing to read: an answer about the last one is late.
 let subject = {};
+addEventListener("left", () => (subject = {})); // whoever signs in next may be another
 
 export default async function draw(view, { query, signal }) {
   let known = await candidates(signal);

@@ -377,7 +377,7 @@ CHECKED_UNTIL_REFUSED = """() => {
 }"""
 
 
-def test_a_half_filled_form_outlives_a_key(browser: Browser, tmp_path: Path) -> None:
+def test_a_half_filled_form_outlives_a_key_but_not_who_signs_out(browser: Browser, tmp_path: Path) -> None:
     with serving(tmp_path, "--no-worker") as service:
         guarded = Guarded(service, tmp_path)
         with guarded.http, watched(browser, guarded.url) as seen:
@@ -392,6 +392,9 @@ def test_a_half_filled_form_outlives_a_key(browser: Browser, tmp_path: Path) -> 
             expect(page.get_by_label("Name")).to_have_value("half")
             expect(page.get_by_label("Depth")).to_have_value("3")
             expect(page.get_by_label("Activation")).to_have_value("relu")
+            page.get_by_role("button", name="Sign out").click()
+            sign_in(page, guarded.key("is another", "write"))
+            expect(page.get_by_label("Name")).to_have_value("")
             refused(seen)
 
 

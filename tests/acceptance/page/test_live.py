@@ -66,11 +66,11 @@ def test_a_filter_that_is_no_number_is_told_and_changes_nothing(browser: Browser
         page = seen.open()
         page.get_by_label("Depth").press_sequentially("1-1")
         page.get_by_label("Depth").press("Enter")
-        expect(page.get_by_text("That is no number.")).to_be_visible()
+        expect(page.get_by_text("This is no number.")).to_be_visible()
         expect(page.get_by_role("link", name="first")).to_be_visible()
         page.get_by_label("Depth").fill("")
         page.get_by_label("Depth").press("Enter")
-        expect(page.get_by_text("That is no number.")).to_have_count(0)
+        expect(page.get_by_text("This is no number.")).to_have_count(0)
 
 
 def test_a_row_of_a_long_table_that_another_window_deletes_goes_and_the_table_goes_on(
