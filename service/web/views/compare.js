@@ -48,7 +48,10 @@ export default async function compare(view, { query, signal }) {
   // The others are compared as if those that are gone had never been there, but these are named.
   function drop(gone) {
     runs = runs.filter((run) => !gone.includes(run));
-    for (const run of gone) run.cells[0].closest("tr").remove();
+    for (const [name] of gone.map((run) => run.cells)) {
+      if (name === document.activeElement) numbers.focus();
+      name.closest("tr").remove();
+    }
     lost.push(...gone.map(({ id, experiment }) => (experiment ? title(experiment.spec) : end(id))));
   }
 

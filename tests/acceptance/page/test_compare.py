@@ -45,8 +45,10 @@ def test_what_is_gone_is_named_and_the_rest_is_compared(desk: Watched, idle: Ser
     expect(links(desk)).to_have_text(["alpha", "beta"])
     expect(page.get_by_text(f"No longer there: …{third[-4:]}.")).to_be_visible()
 
+    links(desk).first.focus()
     delete(idle, first)
     expect(links(desk)).to_have_text(["beta"])
+    expect(page.get_by_role("region", name="Comparison")).to_be_focused()
     expect(page.get_by_text(f"No longer there: …{third[-4:]}, alpha.")).to_be_visible()
     page.wait_for_function("() => document.querySelector('.drawn').data?.length === 1")
     idle.http.post(f"/experiments/{second}/cancel").raise_for_status()
