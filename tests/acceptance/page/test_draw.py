@@ -329,7 +329,8 @@ def test_the_pen_is_seen_while_the_keyboard_draws(
         assert paper is not None
         assert ring is not None
         places = [
-            (ring[at] + ring[side] / 2 - paper[at]) / paper[side] for at, side in (("x", "width"), ("y", "height"))
+            (ring["x"] + ring["width"] / 2 - paper["x"]) / paper["width"],
+            (ring["y"] + ring["height"] / 2 - paper["y"]) / paper["height"],
         ]
         assert places == pytest.approx([(140 - 14) / 280, (70 + 14) / 280], abs=0.01)
         assert pen.evaluate("(one) => getComputedStyle(one).borderTopColor") == "rgb(29, 95, 168)"
@@ -508,6 +509,30 @@ def test_the_paper_is_kept_until_it_is_wiped(seen: Watched, models: dict[str, st
     return_from_the_sweeps()
     expect(page.locator(".answer")).to_contain_text("nothing drawn yet")
     assert inked(page) == 0
+
+
+def test_the_drawing_is_there_again_after_signing_in(seen: Watched, models: dict[str, str]) -> None:
+    inside = True
+
+    def session(route: Route) -> None:
+        nonlocal inside
+        inside = inside or route.request.method == "POST"
+        scopes = ["read", "predict"] if inside else []
+        route.fulfill(json={"asks_for_key": True, "name": "Ada" if inside else None, "scopes": scopes})
+
+    page = seen.page
+    page.route("**/session", session)
+    seen.open(f"#/draw?model={models['able']}")
+    draw_seven(page)
+    expect(page.locator(".digit")).to_have_text("7")
+    ink = inked(page)
+    inside = False
+    refused = "({ refusals }) => refusals.dispatchEvent(new Event('refused'))"
+    page.evaluate(f"import('/assets/web/api.js').then({refused})")
+    page.get_by_label("API key").fill("another")
+    page.keyboard.press("Enter")
+    expect(page.locator(".digit")).to_have_text("7")
+    assert inked(page) == ink
 
 
 def test_one_who_may_only_predict_is_asked_for_no_names(seen: Watched, models: dict[str, str]) -> None:
