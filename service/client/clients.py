@@ -49,7 +49,7 @@ class _Operations(Bound[Carrier]):
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             named = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
             raise ApiError(f"{named} in the environment cannot be used: {error}") from error
-        self._core = Core(self._carrier.http, retries or Retries())
+        self._core = Core(self._carrier, retries or Retries())
 
     @staticmethod
     def _connected(options: dict[str, Any]) -> Carrier:
@@ -225,9 +225,11 @@ class _Operations(Bound[Carrier]):
 class Client(_Operations[Sync]):
     """Speaks to one service. Use it as a context manager, or `close` it."""
 
+    _kind = Sync
+
     @staticmethod
     def _connected(options: dict[str, Any]) -> Sync:
-        return Sync(httpx.Client(**options))
+        return Sync(lambda: httpx.Client(**options))
 
     def __enter__(self) -> Self:
         return self
@@ -237,15 +239,18 @@ class Client(_Operations[Sync]):
 
     def close(self) -> None:
         """Close the connections."""
-        self._carrier.http.close()
+        if http := self._carrier.let_go():
+            http.close()
 
 
 class AsyncClient(_Operations[Async]):
     """The same for `async` code: every method is to be awaited, every iterator is asynchronous."""
 
+    _kind = Async
+
     @staticmethod
     def _connected(options: dict[str, Any]) -> Async:
-        return Async(httpx.AsyncClient(**options))
+        return Async(lambda: httpx.AsyncClient(**options))
 
     async def __aenter__(self) -> Self:
         return self
@@ -256,5 +261,6 @@ class AsyncClient(_Operations[Async]):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._carrier.http.aclose()
+        """Close the connections, of this event loop where there were several."""
+        if http := self._carrier.let_go():
+            await http.aclose()

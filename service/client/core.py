@@ -51,7 +51,7 @@ class Core(Talk):
         try:
             yield from self.ask("GET", "/health/ready", retries=Retries(times=0))
         except ApiError:
-            if self._http.is_closed:
+            if self._connections.closed:
                 raise
             return False
         return True
@@ -160,7 +160,7 @@ class Core(Talk):
         url = f"/experiments/{quoted(experiment_id)}/model"
         response = yield from self.exchange("GET", url, params={"format": kind}, stream=True)
         sha256 = hashlib.sha256()
-        parts = Items(response.iter_bytes, response.aiter_bytes)
+        parts = Items(response, response.iter_bytes, response.aiter_bytes)
         try:
             with whole_file(path) as file:
                 while (part := (yield Next(parts))) is not None:

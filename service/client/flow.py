@@ -65,6 +65,7 @@ class Pause:
 class Items:
     """What a streamed response is made of, for either kind of client."""
 
+    response: httpx.Response
     sync: Callable[[], Iterator[Any]]
     asynchronous: Callable[[], AsyncIterator[Any]]
     begun: Any = None

@@ -82,7 +82,7 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
                 **deadline.request(most=QUIET_SECONDS),
             )
             source = EventSource(response)
-            events = Items(source.iter_sse, source.aiter_sse)
+            events = Items(response, source.iter_sse, source.aiter_sse)
             try:
                 while (event := (yield Next(events))) is not None:
                     if event.event == "done":

@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.client.bodies import as_json
+from service.client.connections import Connections
 from service.client.errors import ApiError, IdempotencyKeyInFlight, InvalidRequest, NoAnswer, NotFound, problem
 from service.client.flow import Close, Flow, Pause, Read, Retries, Send
 from service.client.values import Seen
@@ -37,14 +38,14 @@ def quoted(text: str) -> str:
 class Talk:
     """Requests to one service, and its answers."""
 
-    def __init__(self, http: httpx.Client | httpx.AsyncClient, retries: Retries) -> None:
-        self._http = http
+    def __init__(self, connections: Connections[Any], retries: Retries) -> None:
+        self._connections = connections
         self.retries = retries
 
     @property
     def url(self) -> str:
         """The service's address."""
-        return str(self._http.base_url)
+        return self._connections.url
 
     def exchange(
         self,
@@ -106,15 +107,16 @@ class Talk:
         return ApiError(f"{self.url} answered, but not as epochd: {what}")
 
     def _request(self, method: str, path: str, **request: Any) -> httpx.Request:  # noqa: ANN401 - httpx's
-        if self._http.is_closed:
+        if self._connections.closed:
             raise ApiError(f"this client of {self.url} is closed: make another one")
         if "json" in request:
             request["content"] = as_json(request.pop("json"))
             request["headers"] = {"Content-Type": "application/json"} | dict(request.get("headers") or {})
         try:
-            return self._http.build_request(method, path, **request)
+            built: httpx.Request = self._connections.http.build_request(method, path, **request)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:  # too long, or half a character
             raise InvalidRequest(f"this cannot be asked of a service: {error}") from error
+        return built
 
     def _object(self, response: httpx.Response) -> dict[str, Any]:
         """The JSON object that a response is.

@@ -177,6 +177,7 @@ def test_both_kinds_are_typed(api: Api, portal: BlockingPortal) -> None:
         async with AsyncClient(str(api.base_url)) as client:
             made = assert_type(await client.train("relu", 1), ExperimentHandle[Async])
             assert_type(made.epochs(), AsyncIterator[EpochMetrics])
+            assert assert_type(await AsyncClient.ready(client), bool)
             return assert_type(await made.refresh(), Experiment).id
 
     with Client(str(api.base_url)) as client:
@@ -184,6 +185,8 @@ def test_both_kinds_are_typed(api: Api, portal: BlockingPortal) -> None:
         assert_type(made.epochs(), Iterator[EpochMetrics])
         assert_type(made.cancel(), Experiment)
         assert_type(list(client.experiments()), list[ExperimentHandle[Sync]])
+        assert assert_type(Client.ready(client), bool)
+        assert [one.id for one in Client.experiments(client)] == [made.id]
         assert client.get_experiment(portal.call(train)).status is Status.QUEUED
 
 

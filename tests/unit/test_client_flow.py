@@ -7,7 +7,7 @@ import pytest
 
 from service import errors as domain
 from service.api import problems
-from service.client import ApiError, NoAnswer, QueueFull, Retries, Unavailable
+from service.client import ApiError, NoAnswer, QueueFull, Retries, Sync, Unavailable
 from service.client import errors as client_errors
 from service.client.core import Core
 from service.client.errors import BY_NAME, problem
@@ -28,7 +28,9 @@ def answer(status: int, kind: str = "about:blank", **headers: str) -> httpx.Resp
 def talk(*outcomes: httpx.Response | Exception, times: int = 2, **request: Any) -> tuple[list[float], Any]:
     """The pauses between these answers to one request, and what came of it: a response or an error."""
     with httpx.Client(base_url="http://service") as http:
-        flow = Core(http, Retries(times=times, first_seconds=1, most_seconds=5)).exchange("POST", "/x", **request)
+        flow = Core(Sync(lambda: http), Retries(times=times, first_seconds=1, most_seconds=5)).exchange(
+            "POST", "/x", **request
+        )
         pauses: list[float] = []
         left, outcome = list(outcomes), Outcome()
         try:
@@ -94,7 +96,7 @@ def test_a_redirect_is_no_answer() -> None:
 
 def test_a_refused_stream_is_read_and_closed_before_it_is_asked_for_again() -> None:
     with httpx.Client(base_url="http://service") as http:
-        flow = Core(http, Retries(times=1)).exchange("GET", "/x", stream=True)
+        flow = Core(Sync(lambda: http), Retries(times=1)).exchange("GET", "/x", stream=True)
         assert isinstance(next(flow), Send)
         steps = [flow.send(answer(503)), *(flow.send(None) for _ in range(3))]
     assert [type(step) for step in steps] == [Read, Close, Pause, Send]
