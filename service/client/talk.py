@@ -12,6 +12,7 @@ from service.client.bodies import as_json
 from service.client.connections import Connections
 from service.client.errors import ApiError, IdempotencyKeyInFlight, InvalidRequest, NoAnswer, NotFound, problem
 from service.client.flow import Close, Flow, Pause, Read, Retries, Send
+from service.client.reasons import lasts, reason
 from service.client.values import Seen
 
 __all__ = ["Talk", "passes", "quoted"]
@@ -29,6 +30,10 @@ def quoted(text: str) -> str:
     Raises:
         InvalidRequest: it cannot be sent.
     """
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{text!a} is no name: give a text")
+    if text in {"", ".", ".."}:  # as a part of a path these mean another path
+        raise InvalidRequest(f"{text!a} is no name")
     try:
         return quote(text, safe="")
     except UnicodeEncodeError as error:
@@ -41,6 +46,7 @@ class Talk:
     def __init__(self, connections: Connections[Any], retries: Retries) -> None:
         self._connections = connections
         self.retries = retries
+        self._answered = False
 
     @property
     def url(self) -> str:
@@ -74,10 +80,11 @@ class Talk:
                         yield Close(response)
             except httpx.RequestError as error:
                 arrived = arrived or not isinstance(error, NEVER_SENT)
-                wait = retries.seconds(repeats) if repeatable or isinstance(error, NEVER_SENT) else None
+                wait = retries.seconds(repeats) if self._may_pass(error, repeatable) else None
                 if wait is None:
                     raise self.no_answer(error, arrived=arrived) from error
             else:
+                self._answered = True
                 if response.is_success:
                     return response
                 found = self._problem(response)
@@ -100,11 +107,17 @@ class Talk:
 
     def no_answer(self, error: Exception, *, arrived: bool = False) -> NoAnswer:
         """The error that says that there was no answer. `arrived` says that the request may have arrived."""
-        return NoAnswer(f"no answer from {self.url}: {type(error).__name__}", arrived=arrived)
+        return NoAnswer(f"no answer from {self.url}: {reason(error)}", arrived=arrived)
 
     def not_epochd(self, what: str) -> ApiError:
         """The error that says that somebody else answered."""
         return ApiError(f"{self.url} answered, but not as epochd: {what}")
+
+    def _may_pass(self, error: httpx.RequestError, repeatable: bool) -> bool:
+        """Whether a request may be sent again after this, and could be answered then."""
+        if lasts(error) and not self._answered:  # a host that was known has lost its name while it starts anew
+            return False
+        return repeatable or isinstance(error, NEVER_SENT)
 
     def _request(self, method: str, path: str, **request: Any) -> httpx.Request:  # noqa: ANN401 - httpx's
         if self._connections.closed:

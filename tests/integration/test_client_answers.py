@@ -211,6 +211,31 @@ def test_an_answer_that_is_lost_says_that_the_request_may_have_arrived(silent: s
     assert not raised.value.arrived
 
 
+def test_a_host_that_nobody_knows_is_told_as_that() -> None:
+    # A resolver that cannot be reached knows nothing for sure.
+    told = r"http://nobody\.invalid: the host name (is not known|cannot be looked up)"
+    with Client("http://nobody.invalid", retries=ONCE) as client, pytest.raises(NoAnswer, match=told):
+        client.models()
+
+
+def test_whoever_hangs_up_or_says_nothing_is_told_as_that(silent: str) -> None:
+    with Client(silent, retries=ONCE, timeout_seconds=0.2) as client, pytest.raises(NoAnswer, match=r"came for 0\.2 s"):
+        client.models()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with Client(url, retries=ONCE) as client, pytest.raises(NoAnswer, match="closed without an answer"):
+            client.models()
+        thread.join()
+
+
 def test_an_experiment_that_failed_can_be_told_to_another_process() -> None:
     value = Experiment.model_validate(
         EXPERIMENT | {"status": "failed", "error": Failure(code="training_diverged", message="the loss became NaN")}
@@ -240,6 +265,15 @@ def test_one_model_is_one_name(client: Client, model: Any) -> None:
 def test_no_model_at_all_is_refused(client: Client) -> None:
     with pytest.raises(InvalidRequest, match="no model is named"):
         client.predict_each(b"x", iter([]))
+
+
+@pytest.mark.parametrize("name", [".", "..", "", 7])
+def test_what_would_lead_elsewhere_is_no_name(client: Client, name: Any) -> None:
+    for call in (client.alias, client.delete_alias, lambda name: client.set_alias(name, NOBODY)):
+        with pytest.raises(InvalidRequest, match="is no name"):
+            call(name)
+    with pytest.raises(InvalidRequest, match="is no name"):
+        experiment(client).draw(name, kind="png")
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "\udcff" * 36, "0123456", "01234567\n"])

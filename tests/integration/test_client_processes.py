@@ -1,17 +1,13 @@
 """One client in several processes and event loops: everybody gets the answers to what they asked."""
 
 import asyncio
-import http.server
 import os
-import shutil
-import ssl
 import subprocess
 import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -132,87 +128,6 @@ def test_a_child_that_leaves_an_iteration_breaks_nothing_here(api: Api, tiny_onn
         record(api, claimed, 2)
         finish(api, claimed, tiny_onnx)
         assert [one.epoch for one in epochs] == [2]
-
-
-class Ready(http.server.BaseHTTPRequestHandler):
-    """Says that all is well, on connections that stay."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Secure(http.server.ThreadingHTTPServer):
-    """Speaks TLS, and counts who came."""
-
-    def __init__(self, certificate: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Ready)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate)
-        self.came = 0
-
-    def get_request(self) -> tuple[Any, Any]:
-        connection, address = super().get_request()
-        self.came += 1
-        return self.context.wrap_socket(connection, server_side=True), address
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Of 127.0.0.1, with its key, signed by itself."""
-    path = tmp_path / "own.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", path, "-out", tmp_path / "one.pem",
-         "-days", "2", "-subj", "/CN=own", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    path.write_bytes(path.read_bytes() + (tmp_path / "one.pem").read_bytes())
-    return path
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[Secure]:
-    with Secure(certificate) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
-def test_a_child_says_nothing_on_what_it_has_of_its_parent(secure: Secure, certificate: Path) -> None:
-    """Over TLS, a connection that is closed would be closed for the parent, too. A program, since a child that ends as
-    programs do collects all that it has.
-    """
-    program = textwrap.dedent(f"""
-        import gc, os, sys
-        from service.client import Client, Retries
-        api = Client("https://127.0.0.1:{secure.server_port}", retries=Retries(times=0))
-        assert api.ready()
-        if os.fork() == 0:
-            assert api.ready()
-            api.close()
-            del api
-            gc.collect()
-            sys.exit()
-        os.wait()
-        assert api.ready()
-        api.close()
-        """)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        env={**os.environ, "SSL_CERT_FILE": str(certificate)}, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    assert secure.came == 2  # the parent's went on
 
 
 # Event loops.

@@ -1,5 +1,8 @@
 """The client's conversations without a network: every step is looked at, and answered by hand."""
 
+import errno
+import socket
+import ssl
 from typing import Any
 
 import httpx
@@ -12,6 +15,7 @@ from service.client import errors as client_errors
 from service.client.core import Core
 from service.client.errors import BY_NAME, problem
 from service.client.flow import Close, Emit, End, Outcome, Pause, Read, Send, Stream, through
+from service.client.reasons import reason
 from service.client.values import SpecOptions
 from service.domain.experiment import Spec
 
@@ -87,6 +91,61 @@ def test_what_may_have_been_done_is_not_asked_again_when_twice_is_too_often(lost
 def test_what_was_surely_not_done_is_asked_again(refused: Any) -> None:
     pauses, came = talk(refused, answer(200), repeatable=False)
     assert (len(pauses), came.status_code) == (1, 200)
+
+
+def after(cause: Exception) -> httpx.ConnectError:
+    """What httpx raises when it cannot connect for a reason."""
+    error = httpx.ConnectError(str(cause), request=REQUEST)
+    error.__cause__ = cause
+    return error
+
+
+UNKNOWN_HOST = after(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+UNTRUSTED = after(ssl.SSLError(1, "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version"))
+
+
+@pytest.mark.parametrize("error", [UNKNOWN_HOST, UNTRUSTED])
+def test_what_never_heals_is_not_tried_again(error: Exception) -> None:
+    pauses, came = talk(error)
+    assert (pauses, type(came), came.arrived) == ([], NoAnswer, False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        after(ConnectionRefusedError(111, "Connection refused")),
+        after(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")),
+        after(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")),
+    ],
+)
+def test_what_may_heal_is_tried_again(error: Exception) -> None:
+    assert len(talk(error, answer(200))[0]) == 1
+
+
+def test_a_host_that_was_there_may_have_lost_its_name_for_a_while() -> None:
+    assert len(talk(answer(503), UNKNOWN_HOST, answer(200))[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (after(ConnectionRefusedError(111, "Connect call failed")), "connection refused"),
+        (after(OSError(errno.EHOSTUNREACH, "x")), "no route to host"),
+        (UNKNOWN_HOST, "the host name is not known"),
+        (httpx.ConnectError("All connection attempts failed"), "All connection attempts failed"),
+        (httpx.ReadError("", request=REQUEST), "the connection broke"),
+        (httpx.PoolTimeout("", request=REQUEST), "too many requests of this client at once"),
+        (httpx.ProxyError("403 Forbidden"), "the proxy of the environment says 403 Forbidden"),
+    ],
+)
+def test_the_reason_is_told_in_words(error: Exception, told: str) -> None:
+    assert reason(error) == told
+
+
+def test_of_several_addresses_the_reason_of_one_is_told() -> None:
+    several = OSError("All connection attempts failed")
+    several.__cause__ = ExceptionGroup("", [ConnectionRefusedError(111, "a"), OSError(errno.ENETUNREACH, "b")])
+    assert reason(after(several)) == "connection refused"
 
 
 def test_a_redirect_is_no_answer() -> None:
