@@ -7,13 +7,23 @@ from typing import Any
 
 import httpx
 
-from service.client.errors import ApiError
+from service.client.errors import InvalidRequest
 
 __all__ = ["SERVICE", "TIMEOUT_SECONDS", "options"]
 
 SERVICE = "http://127.0.0.1:8000"
 """Where a service listens that was started without a word about it."""
 TIMEOUT_SECONDS = 30.0
+LONGEST_SECONDS = 1_000_000
+"""About what operating systems can wait for."""
+MOST_PORT = 65_535
+
+USER = re.compile(r"(?<=//).*@|^(?!\w+://).*@", re.DOTALL)
+"""What stands before a host: a user and a password."""
+HAS_USER = (
+    "leave out what stands before @. A service asks for an API key (`api_key`, EPOCHD_API_KEY), and no password can be "
+    "sent beside it: a proxy in front that wants one has to let requests with a key pass"
+)
 
 KEY = re.compile(r"[!-~]+")
 """What a header can carry of a key, without a space."""
@@ -23,36 +33,63 @@ def options(url: str | None, api_key: str | None, timeout_seconds: float) -> dic
     """What httpx takes for a client of a service. `EPOCHD_URL` and `EPOCHD_API_KEY` stand in for what is None.
 
     Raises:
-        ApiError: the address is none, or the key cannot be sent.
+        InvalidRequest: the address is none, the key cannot be sent, or the time is none.
     """
     base = _address(url or os.environ.get("EPOCHD_URL") or SERVICE)
-    key = api_key or os.environ.get("EPOCHD_API_KEY")
-    if key and not KEY.fullmatch(key):
-        # The key itself is not told: what is told ends up in logs.
-        raise ApiError("the API key cannot be sent: it has a space, a line end, or a character that is not ASCII")
+    key = _key(api_key or os.environ.get("EPOCHD_API_KEY"))
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return {"base_url": base, "headers": headers, "timeout": timeout_seconds, **_way(base)}
+    return {"base_url": base, "headers": headers, "timeout": _seconds(timeout_seconds), **_way(base)}
 
 
-def _address(url: str) -> httpx.URL:
-    def refused(why: object) -> ApiError:
-        return ApiError(f"{url!r} is no address of a service: {why}")
+def _key(key: object) -> str | None:
+    # The key itself is not told: what is told ends up in logs.
+    if not isinstance(key, str | None):
+        raise InvalidRequest(f"the API key is a text, not {type(key).__name__}")
+    if key and not KEY.fullmatch(key):
+        raise InvalidRequest("the API key cannot be sent: it has a space, a line end, or a character that is not ASCII")
+    return key
 
+
+def _seconds(seconds: object) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_SECONDS:
+        raise InvalidRequest(f"timeout_seconds is a number above 0, up to {LONGEST_SECONDS:,}, not {seconds!r}")
+    return seconds
+
+
+def _address(url: object) -> httpx.URL:
+    if not isinstance(url, str | httpx.URL):
+        raise InvalidRequest(f"{url!r} is no address of a service: give a text such as {SERVICE}")
+    url = str(url)
     try:
         base = httpx.URL(url)
         host = base.raw_host.decode()
         host.removesuffix(".").encode("idna")  # else it is told only when the host is looked up, as no error of ours
     except (httpx.InvalidURL, UnicodeError) as error:
-        raise refused(error) from error
-    if base.scheme not in {"http", "https"}:
-        raise refused("it begins with http:// or https://")
-    if not host.strip("."):
-        raise refused("it names no host")
-    if base.query or base.fragment:
-        raise refused("nothing follows the path, no ? and no #")
-    if "//" in base.path:
-        raise refused("there is // in its path")
+        # Where a password has a / the error repeats a part of it.
+        raise _refused(url, HAS_USER if "@" in url else error) from (None if "@" in url else error)
+    if fault := _fault(base):
+        raise _refused(url, fault)
     return base
+
+
+def _fault(base: httpx.URL) -> str | None:
+    """What is wrong with an address that can be read."""
+    if base.scheme not in {"http", "https"}:
+        return "it begins with http:// or https://"
+    if base.userinfo:
+        return HAS_USER
+    if not base.host.strip("."):
+        return "it names no host"
+    if base.port is not None and not 0 < base.port <= MOST_PORT:
+        return f"its port is a number from 1 to {MOST_PORT}"
+    if base.query or base.fragment:
+        return "nothing follows the path, no ? and no #"
+    return "there is // in its path" if "//" in base.path else None
+
+
+def _refused(url: str, why: object) -> InvalidRequest:
+    """The error, without a user and a password."""
+    return InvalidRequest(f"{USER.sub('...@', url)!r} is no address of a service: {why}")
 
 
 def _way(base: httpx.URL) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class _Operations(Bound[Carrier]):
         `http://127.0.0.1:8000`; without `api_key` the key is `EPOCHD_API_KEY`, if that is set.
 
         Raises:
-            ApiError: the URL is none, the key cannot be sent, or what the environment says of proxies and
-                certificates cannot be used.
+            InvalidRequest: the URL is none or has a user in it, the key cannot be sent, or the time is none.
+            ApiError: what the environment says of proxies and certificates cannot be used.
         """
         made = options(url, api_key, timeout_seconds)
         try:

@@ -1,11 +1,12 @@
 """Where a client looks for a service, and which way its requests take."""
 
 import re
+from typing import Any
 
 import httpx
 import pytest
 
-from service.client import ApiError, Client
+from service.client import ApiError, Client, InvalidRequest
 from service.client.addresses import options
 
 
@@ -25,16 +26,57 @@ from service.client.addresses import options
         ("http://a/#f", "nothing follows the path"),
         ("http://a//", "// in its path"),
         ("http://a" + "/b" * 50_000, "too long"),
+        ("http://a:0", "a number from 1 to 65535"),
+        ("http://a:65536", "a number from 1 to 65535"),
+        (8000, "give a text such as"),
+        (b"http://a", "give a text such as"),
     ],
 )
-def test_what_is_no_address_is_refused_with_the_reason(url: str, why: str) -> None:
+def test_what_is_no_address_is_refused_with_the_reason(url: Any, why: str) -> None:
     with pytest.raises(ApiError, match=f"no address of a service: .*{re.escape(why)}"):
         Client(url)
 
 
-@pytest.mark.parametrize("url", ["http://a", "https://a.b.", "http://ünï.de/epochd/", "http://u:p@[::1]:9/"])
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a.b.", "http://ünï.de/epochd/", "http://[::1]:9/", "http://a/@b", "http://a:65535"]
+)
 def test_an_address_may_have_a_path_and_any_letters(url: str) -> None:
     assert options(url, None, 1)["base_url"] == httpx.URL(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@a",
+        "http://me:hun/ter2@a",
+        "http://me:hun#ter2@a",
+        "http://me:hun@ter2@a/?x=1",
+        "http://me:hun\nter2@a",
+        "http://:hunter2@",
+        "me:hunter2@a",
+        "ftp://me:hunter2@a",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_told(url: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        Client(url)
+    assert "ter2" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+    if url.startswith("http://"):
+        assert "leave out what stands before @" in str(raised.value)
+
+
+@pytest.mark.parametrize("key", [b"key", 7])
+def test_a_key_that_is_no_text_is_refused(key: Any) -> None:
+    with pytest.raises(InvalidRequest, match="the API key is a text, not"):
+        Client("http://a", api_key=key)
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, float("nan"), float("inf"), "3", None, True])
+def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
+    with pytest.raises(InvalidRequest, match="timeout_seconds is a number above 0"):
+        Client("http://a", timeout_seconds=seconds)
 
 
 @pytest.mark.parametrize("key", ["clé", "a\nb", "a b", " ", "a\0b", "end\n"])
