@@ -164,12 +164,13 @@ class _Operations(Bound[Carrier]):
 
     @operation
     def predict(self, picture: Picture, *, model: str = "best", explain: bool = False) -> Flow[Prediction]:
-        """Read the digit in a picture: a path, the bytes of a file, a Pillow image, or 28x28 numbers. `model` is an
-        alias or an experiment's id; `explain` gives the pixels that the network saw.
+        """Read the digit in a picture: a path, the bytes of a file, an open file, a Pillow image, or 28x28 numbers.
+        `model` is an alias or an experiment's id; `explain` gives the pixels that the network saw.
 
         Raises:
             OSError: the picture's file cannot be read.
             TypeError: it is no picture.
+            TooLarge: its file is larger than the service takes, or than any picture.
             InvalidImage: it is one that cannot be read.
         """
         answers = yield from self._core.predict(pictures.body(picture), [model], explain=explain)

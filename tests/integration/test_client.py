@@ -217,6 +217,16 @@ def test_lists_are_filtered(client: Any, filters: dict[str, Any], names: list[st
     assert [one.id for one in client.experiments(**filters)] == [made[name].id for name in names]
 
 
+def test_two_handles_of_the_same_are_equal(client: Any) -> None:
+    made = client.train("relu", 1)
+    seen = client.get_experiment(made.id)
+    other, sweep = client.train("relu", 1), client.sweep(grid={"activation": ["relu"], "depth": [1]})
+    (ours, again, another, all_of_it) = (getattr(one, "_of", one) for one in (made, seen, other, sweep))
+    assert (ours == again, hash(ours) == hash(again)) == (True, True)
+    assert ours not in {another, all_of_it, made.id}
+    assert len({ours, again, another}) == 2
+
+
 def test_an_experiment_is_cancelled_repeated_and_deleted(client: Any) -> None:
     made = client.train("relu", 1)
     with pytest.raises(clients.ExperimentNotFinished):
@@ -532,7 +542,7 @@ def test_any_kind_of_picture_is_read(client: Any, good: str, digit: np.ndarray[A
     path = tmp_path / "digit.png"
     kinds: list[Any] = [
         path, str(path), path.read_bytes(), Image.open(path), digit, digit.reshape(784), digit[None], digit.tolist(),
-        digit / 255,
+        digit / 255, digit > 0, io.BytesIO(path.read_bytes()),
     ]  # fmt: skip
     answers = [client.predict(kind, explain=True) for kind in kinds]
     assert {(one.digit, one.experiment_id) for one in answers} == {(answers[0].digit, good)}
@@ -543,6 +553,18 @@ def test_any_kind_of_picture_is_read(client: Any, good: str, digit: np.ndarray[A
     large = np.kron(digit, np.ones((9, 9), dtype=np.uint8))
     for array in (large, np.stack([large] * 3, axis=2)):
         assert client.predict(array) == client.predict(Image.fromarray(array))
+
+
+def test_a_picture_that_exif_data_turn_is_read_the_same_from_its_file_and_from_pillow(
+    client: Any, good: str, digit: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right
+    large = np.kron(digit, np.ones((9, 9), dtype=np.uint8))
+    Image.fromarray(large).save(tmp_path / "exif.jpg", exif=exif, quality=95)
+    by_file = client.predict(tmp_path / "exif.jpg", explain=True)
+    assert client.predict(Image.open(tmp_path / "exif.jpg"), explain=True).pixels == by_file.pixels
+    assert client.predict(Image.fromarray(large), explain=True).pixels != by_file.pixels
 
 
 def test_many_pictures_and_many_models(client: Any, good: str, digit: np.ndarray[Any, Any], tmp_path: Path) -> None:

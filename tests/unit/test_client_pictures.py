@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from service.client import InvalidImage
 from service.client.pictures import bodies, body
@@ -54,7 +54,9 @@ def test_several_pictures_may_come_from_a_generator_and_be_of_any_size() -> None
     assert len(bodies(np.stack([LARGE, LARGE]))["json"]["images"]) == 2
 
 
-@pytest.mark.parametrize("one", ["digit.png", b"bytes", Image.fromarray(DIGIT), DIGIT.ravel(), 7, np.uint8(3)])
+@pytest.mark.parametrize(
+    "one", ["digit.png", b"bytes", Image.fromarray(DIGIT), DIGIT.ravel(), 7, np.uint8(3), io.BytesIO(b"x")]
+)
 def test_one_picture_is_not_several(one: Any) -> None:
     with pytest.raises(TypeError, match=r"several pictures|n pictures"):
         bodies(one)
@@ -74,6 +76,42 @@ def test_a_picture_of_any_mode_looks_the_same(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["LAB", "PA", "RGBX", "RGBa", "La", "I;16", "I", "F"])
 def test_a_picture_of_any_mode_is_sent(mode: str) -> None:
     assert image(body(Image.new(mode, (9, 5)))).size == (9, 5)
+
+
+@pytest.mark.parametrize(("mode", "order"), [("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2"), ("I;16N", "=u2")])
+def test_16_bits_in_any_order_are_the_same_numbers(mode: str, order: str) -> None:
+    numbers = np.arange(45, dtype=np.uint16).reshape(5, 9) * 1000
+    sent = image(body(Image.frombytes(mode, (9, 5), numbers.astype(order).tobytes())))
+    assert np.array_equal(np.asarray(sent), numbers)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_sent_as_its_exif_data_want_it_seen(orientation: int) -> None:
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(LARGE[:, :50]).save(file, "JPEG", exif=exif, quality=95)
+    opened = Image.open(file)
+    sent = image(body(opened))
+    seen = ImageOps.exif_transpose(Image.open(file))
+    assert np.array_equal(np.asarray(sent), np.asarray(seen))
+    assert ExifTags.Base.Orientation not in sent.getexif()
+    assert opened.size == (50, 84)  # the picture itself has not changed
+
+
+def test_exif_data_that_nobody_can_read_turn_nothing() -> None:
+    picture = Image.fromarray(LARGE)
+    picture.info["exif"] = b"Exif\0\0garbage"
+    assert np.array_equal(np.asarray(image(body(picture))), LARGE)
+
+
+def test_truth_is_ink() -> None:
+    for shape in ((28, 28), (784,), (1, 28, 28)):
+        numbers = body((DIGIT > 0).reshape(shape))["json"]["image"]
+        assert {type(one) for one in np.ravel(np.array(numbers, dtype=object))} == {int}
+        assert np.array_equal(np.ravel(numbers), DIGIT.ravel() > 0)
+    assert bodies(np.stack([DIGIT > 0] * 2))["json"]["images"] == [(DIGIT // 255).tolist()] * 2
+    assert np.array_equal(np.asarray(image(body(LARGE > 0)).convert("L")), LARGE)
 
 
 def test_larger_numbers_keep_their_meaning() -> None:
