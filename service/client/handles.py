@@ -40,6 +40,13 @@ class _Handle(Bound[Carrier], Generic[Carrier, Value]):
         self._core = core
         self._seen: Seen[Value] = seen
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is of the same, however that was last seen."""
+        return (self._noun, self.id) == (other._noun, other.id) if isinstance(other, _Handle) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._noun, self.id))
+
     @property
     def value(self) -> Value:
         """All of it, as a value that never changes."""
