@@ -44,16 +44,18 @@ class Connections(Generic[Http]):
     def http(self) -> Http:
         """Those to be used here."""
         here = self._here()
-        if here not in self._made:
+        if (http := self._made.get(here)) is None:
             self._leave(here)
             unused, self._unused = self._unused, None
-            self._made.setdefault(here, unused or self._connect())
-        return self._made[here]
+            http = self._made.setdefault(here, unused or self._connect())
+        return http
 
     def let_go(self) -> Http | None:
         """Those to be closed here, if there are any. None are used from now on."""
         self.closed = True
-        return self._made.pop(self._here(), None)
+        here = self._here()
+        self._leave(here)
+        return self._made.pop(here, None)
 
     def own(self, response: httpx.Response) -> httpx.Response:
         """The response, which came here."""
@@ -85,7 +87,7 @@ class Connections(Generic[Http]):
         """Forget those that nobody can use here any more."""
         for place in list(self._made):
             if place.process != here.process:
-                _inherited.append(self._made.pop(place))
+                _inherited.append(self._made.pop(place, None))
             elif place.loop is not None and place.loop.is_closed():
                 self._made.pop(place, None)
 
