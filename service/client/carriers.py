@@ -141,6 +141,12 @@ class _Method(ABC):
         """A function's: `create_autospec` leaves `self` out of nothing else that stands in a class."""
         return types.FunctionType
 
+    @property
+    def __code__(self) -> types.CodeType:
+        """What `inspect` asks of whatever is a function."""
+        code: types.CodeType = self._carried(None).__code__
+        return code
+
     def _of(self, of: Bound[Any] | None, kind: type) -> Callable[..., Any]:
         """The method of an object, or the function that a class has."""
         if of is None:
@@ -150,10 +156,8 @@ class _Method(ABC):
     def _function(self, kind: type | None) -> Callable[..., Any]:
         """The function for a kind of carrier; None for what may have either."""
         if kind not in self._functions:
-            function = functools.wraps(self._flow)(self._carried(kind))
-            returns = functools.partial(self._returned, kind)
-            function.__signature__ = signatures.seen_as(self._flow, kind, returns)  # type: ignore[attr-defined]
-            self._functions[kind] = function
+            seen = signatures.seen_as(self._flow, kind, functools.partial(self._returned, kind))
+            self._functions[kind] = signatures.dressed(self._carried(kind), self._flow, seen)
         return self._functions[kind]
 
     @abstractmethod

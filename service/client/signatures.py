@@ -1,5 +1,6 @@
 """How operations look to whoever asks: `help`, `inspect`, editors, and mocks that keep to a specification."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator
@@ -7,7 +8,7 @@ from typing import Any, Unpack
 
 from service.client.flow import Emit
 
-__all__ = ["seen_as"]
+__all__ = ["dressed", "seen_as"]
 
 
 class _LeftOut:
@@ -32,6 +33,19 @@ def seen_as(flow: Callable[..., Any], carrier: type | None, returns: Callable[[A
     ]
     value = _of(_given(flow), carrier)
     return inspect.Signature(parameters, return_annotation=returns(None if value is type(None) else value))
+
+
+def dressed(function: Any, flow: Callable[..., Any], seen: inspect.Signature) -> Callable[..., Any]:  # noqa: ANN401
+    """The function, with a flow's name and words and with this signature. It does not lead to the flow by
+    `__wrapped__`: Sphinx would look for the defaults of the options there.
+    """
+    functools.update_wrapper(function, flow)
+    del function.__wrapped__
+    told = {name: parameter.annotation for name, parameter in seen.parameters.items() if name != "self"}
+    function.__annotations__ = told | {"return": seen.return_annotation}
+    function.__signature__ = seen
+    as_seen: Callable[..., Any] = function
+    return as_seen
 
 
 def _given(flow: Callable[..., Any]) -> Any:  # noqa: ANN401 - a type of any kind

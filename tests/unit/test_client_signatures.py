@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any
+from typing import Any, get_type_hints
 from unittest.mock import AsyncMock, create_autospec
 
 import pytest
@@ -44,6 +44,7 @@ def test_a_method_is_seen_without_self_and_with_each_option() -> None:
 )
 def test_what_is_returned_is_what_the_kind_of_client_gives(method: Any, returned: Any) -> None:
     assert inspect.signature(method).return_annotation == returned
+    assert get_type_hints(method)["return"] == (type(None) if returned is None else returned)
 
 
 @pytest.mark.parametrize(("kind", "name"), METHODS, ids=lambda one: getattr(one, "__name__", one))
@@ -77,6 +78,8 @@ def test_a_method_that_waits_is_known_as_one() -> None:
     assert inspect.iscoroutinefunction(AsyncClient.train)
     assert inspect.iscoroutinefunction(AsyncClient("http://x").train)
     assert not inspect.iscoroutinefunction(Client.train)
+    for name in ("train", "experiments"):  # as Sphinx asks
+        assert not inspect.iscoroutinefunction(inspect.getattr_static(Client, name))
 
 
 def test_a_bound_method_knows_whose_it_is() -> None:
