@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from numbers import Real
 from typing import Any
 
 import httpx
@@ -51,14 +52,14 @@ def _key(key: object) -> str | None:
 
 
 def _seconds(seconds: object) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_SECONDS:
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < float(seconds) <= LONGEST_SECONDS:
         raise InvalidRequest(f"timeout_seconds is a number above 0, up to {LONGEST_SECONDS:,}, not {seconds!r}")
-    return seconds
+    return float(seconds)
 
 
 def _address(url: object) -> httpx.URL:
     if not isinstance(url, str | httpx.URL):
-        raise InvalidRequest(f"{url!r} is no address of a service: give a text such as {SERVICE}")
+        raise InvalidRequest(f"{type(url).__name__} is no address of a service: give a text such as {SERVICE}")
     url = str(url)
     try:
         base = httpx.URL(url)

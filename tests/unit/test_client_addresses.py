@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.client import ApiError, Client, InvalidRequest
@@ -29,12 +30,13 @@ from service.client.addresses import options
         ("http://a:0", "a number from 1 to 65535"),
         ("http://a:65536", "a number from 1 to 65535"),
         (8000, "give a text such as"),
-        (b"http://a", "give a text such as"),
+        (b"http://me:hunter2@a", "give a text such as"),
     ],
 )
 def test_what_is_no_address_is_refused_with_the_reason(url: Any, why: str) -> None:
-    with pytest.raises(ApiError, match=f"no address of a service: .*{re.escape(why)}"):
+    with pytest.raises(ApiError, match=f"no address of a service: .*{re.escape(why)}") as raised:
         Client(url)
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,11 @@ def test_a_password_in_an_address_is_refused_and_not_told(url: str) -> None:
 def test_a_key_that_is_no_text_is_refused(key: Any) -> None:
     with pytest.raises(InvalidRequest, match="the API key is a text, not"):
         Client("http://a", api_key=key)
+
+
+@pytest.mark.parametrize("seconds", [1, 0.5, np.int64(3), np.float32(2)])
+def test_a_time_is_any_number(seconds: Any) -> None:
+    assert options("http://a", None, seconds)["timeout"] == float(seconds)
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, float("nan"), float("inf"), "3", None, True])
