@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from service.commands.calls import connect
-from service.commands.console import out, print_json
+from service.commands.console import print_json, say
 from service.commands.options import ApiKey, Json, Url
 
 __all__ = ["app"]
@@ -37,8 +37,8 @@ def audit(
     if as_json:
         print_json(page)
     elif page["data"]:
-        out.print(display.acts(page["data"]))
+        say(display.acts(page["data"]))
         if page["next_cursor"]:
-            out.print(f"There is more: --cursor {page['next_cursor']}")
+            say(f"There is more: --cursor {page['next_cursor']}")
     else:
-        out.print("Nothing was done that the audit trail has.")
+        say("Nothing was done that the audit trail has.")

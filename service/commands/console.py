@@ -2,11 +2,13 @@
 
 import contextlib
 import json
-import sys
+import re
+import shutil
 from typing import Any, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.text import Text
 
 from service.errors import EpochdError
 
@@ -14,63 +16,123 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "LEFT",
+    "Messages",
     "Output",
     "OutputError",
+    "columns",
     "done_by_hand",
     "err",
     "fail",
+    "misused",
     "print_json",
     "say",
     "stopped",
+    "visible",
 ]
 
+MISUSED = 2
+"""Exit code when the command is not written so, as Typer's own."""
 FAILED = 3
 """Exit code when the experiment that was waited for gave no model."""
 INTERRUPTED = 130
 """As a shell reports a process that ended by Ctrl-C."""
 LEFT = 141
 """As a shell reports a process that ended because nobody read its output any more."""
-UNLIMITED = 1000
-"""Columns: a narrow terminal breaks a line, but nothing is cut off. An id that is cut is of no use."""
+UNLIMITED = (1000, 100)
+"""Columns and lines: a narrow terminal breaks a line, but nothing is cut off. An id that is cut is of no use. In a dumb
+terminal Rich heeds the columns only if it is told the lines, too."""
+STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: control characters but line ends, and what turns a text around."""
+BLANK = " \u2800"
+"""A space, and a plot's."""
+
+
+def visible(text: str) -> str:
+    """The same text with an escape for each character that a terminal would obey: names of experiments and of files are
+    others' words.
+    """
+    return STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def columns() -> int:
+    """How wide the terminal is."""
+    return shutil.get_terminal_size().columns
 
 
 class OutputError(EpochdError):
     """Standard output cannot be written."""
 
 
-class Output(Console):
-    """Standard output. A reader who leaves is told to whoever writes."""
+class _Careful(Console):
+    """Shows what others wrote, and does not do it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - Rich's
+        """The text as Rich lays it out."""
+        return super().render_str(visible(text), **options)
+
+
+class Output(_Careful):
+    """Standard output. Whoever writes is told that it cannot be written, or that the reader has left."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - Rich's
+        """Write it.
+
+        Raises:
+            OutputError: it cannot be written.
+            BrokenPipeError: nobody reads any more.
+        """
+        try:
+            super().print(*objects, **options)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
 
     def on_broken_pipe(self) -> None:
         """Rich's own would end the command, with the code of an error."""
         raise BrokenPipeError
 
 
-class _Messages(Console):
+class Messages(_Careful):
     """Standard error. What nobody can read is no reason to stop."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - Rich's
+        """Write it, if it can be written. A line goes out at once: Rich would write it again after a Ctrl-C."""
         with contextlib.suppress(OSError):
-            super().print(*objects, **options)
+            match objects:
+                case (str(line),) if not options:
+                    self.file.write(f"{visible(line)}\n")
+                    self.file.flush()
+                case _:
+                    super().print(*objects, **options)
 
     def on_broken_pipe(self) -> None:
-        pass
+        """Rich's own would end the command."""
 
 
-err = _Messages(stderr=True, highlight=False, markup=False, soft_wrap=True)  # has bars, too: of the terminal's width
-out = Output(highlight=False, markup=False, soft_wrap=True, width=UNLIMITED)
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+err = Messages(stderr=True, **_PLAIN)  # has bars, too: of the terminal's width
+out = Output(width=UNLIMITED[0], height=UNLIMITED[1], **_PLAIN)
 
 
 def fail(message: str) -> NoReturn:
     """End with a line on standard error and exit code 1."""
-    err.print(f"epochd: {message}")
-    raise SystemExit(1)
+    _end(message, 1)
+
+
+def misused(message: str) -> NoReturn:
+    """The same for a command that is not written so."""
+    _end(message, MISUSED)
 
 
 def stopped(message: str = "stopped") -> NoReturn:
     """End by Ctrl-C, with a line on standard error."""
-    err.print(f"epochd: {message}")
-    raise SystemExit(INTERRUPTED)
+    _end(message, INTERRUPTED)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    err.print(f"epochd: {message}".replace("\n", r"\n"))
+    raise SystemExit(code)
 
 
 def say(answer: RenderableType, *, lest: str = "") -> None:
@@ -83,18 +145,18 @@ def say(answer: RenderableType, *, lest: str = "") -> None:
         BrokenPipeError: nobody reads any more, and nothing must not be lost.
     """
     try:
-        out.print(answer)
-        sys.stdout.flush()
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and not lest:
+        out.print(_Trimmed(answer))
+    except (OutputError, BrokenPipeError) as error:
+        if not lest:
             raise
-        why = f"standard output cannot be written: {error.strerror or 'nobody reads it'}"
-        raise OutputError(f"{why}; {lest}" if lest else why) from error
+        why = "nobody reads standard output" if isinstance(error, BrokenPipeError) else error
+        raise OutputError(f"{why}; {lest}") from error
 
 
 def print_json(answer: object, *, lest: str = "") -> None:
     """Put the service's own answer on standard output. Raises as `say` does."""
-    say(_Verbatim(json.dumps(answer, indent=2, ensure_ascii=False)), lest=lest)
+    text = json.dumps(answer, indent=2, ensure_ascii=False)
+    say(_Verbatim(STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)), lest=lest)
 
 
 class _Verbatim:
@@ -106,6 +168,23 @@ class _Verbatim:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Segment(self._text)
         yield Segment.line()
+
+
+class _Trimmed:
+    """Something without the blanks at the ends of its lines, which a narrow terminal would break."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in Segment.split_lines(console.render(self._whole, options)):
+            while line and not line[-1].text.strip(BLANK):
+                line.pop()
+            if line:
+                text, style, _ = line.pop()
+                yield from line
+                yield Segment(text.rstrip(BLANK), style)
+            yield Segment.line()
 
 
 def done_by_hand(what: str, hints: dict[str, Any]) -> NoReturn:

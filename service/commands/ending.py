@@ -3,12 +3,14 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from rich.console import Console
+from typer import rich_utils
 from typer.core import TyperGroup
 
-from service.commands.console import LEFT, OutputError, fail, stopped
+from service.commands.console import LEFT, Messages, Output, OutputError, fail, stopped
 from service.errors import EpochdError
 
 __all__ = ["Commands", "ended"]
@@ -17,14 +19,33 @@ __all__ = ["Commands", "ended"]
 class Commands(TyperGroup):
     """Typer's own would end Ctrl-C without a word, and with one code what failed and what nobody reads any more."""
 
+    def make_context(self, *words: Any, **options: Any) -> Any:  # noqa: ANN401 - Typer's
+        """Understand the words. Some are answered here: `--help`, `--version`."""
+        with _ended_by_others():
+            return super().make_context(*words, **options)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's
         """Run the command that the words name."""
-        try:
+        with _ended_by_others():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            stopped()
-        except BrokenPipeError:
-            raise SystemExit(LEFT) from None
+
+
+@contextlib.contextmanager
+def _ended_by_others() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopped()
+    except BrokenPipeError:
+        raise SystemExit(LEFT) from None
+
+
+def _typers_console(*, stderr: bool = False, **options: Any) -> Console:  # noqa: ANN401 - Rich's
+    """What Typer shows help and misuse on. It makes its own, and knows no other way to be given one."""
+    return Messages(stderr=True, **options) if stderr else Output(**options)
+
+
+rich_utils.Console = _typers_console  # type: ignore[assignment, attr-defined]
 
 
 def ended(app: Callable[[], object]) -> None:

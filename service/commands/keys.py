@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.console import err, out, print_json, say
+from service.commands.console import err, print_json, say
 from service.commands.environment import operator, require_database, settings_of
 from service.commands.options import DatabaseUrl, DataDir, Json
 
@@ -124,7 +124,7 @@ def list_(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: J
     elif found:
         from service.commands import display
 
-        out.print(display.keys(found, datetime.now(UTC)))
+        say(display.keys(found, datetime.now(UTC)))
     else:
         say("There is no key: whoever reaches the service may do everything. epochd keys create makes one.")
 

@@ -3,7 +3,7 @@
 import typer
 
 from service.commands.calls import connect
-from service.commands.console import out, print_json
+from service.commands.console import print_json, say
 from service.commands.options import ApiKey, Json, Url
 
 __all__ = ["app"]
@@ -23,6 +23,6 @@ def workers(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> N
         if as_json:
             print_json(api.request("GET", "/workers"))
         elif found := api.workers():
-            out.print(display.workers(found))
+            say(display.workers(found))
         else:
-            out.print("There is no worker: epochd worker starts one. What is queued waits for it.")
+            say("There is no worker: epochd worker starts one. What is queued waits for it.")

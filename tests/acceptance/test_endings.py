@@ -1,13 +1,20 @@
 """How the installed command ends when something goes wrong around it: signals, closed streams, lost answers."""
 
+import contextlib
+import fcntl
 import http.server
 import itertools
+import json
 import os
+import pty
+import re
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,7 +208,8 @@ def test_what_surely_was_not_queued_is_not_said_to_be(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_cannot_be_written_is_an_error(shell: Any, good: str) -> None:
-    for line in (f"epochd show {good} >/dev/full", f"epochd show {good} --json >/dev/full", "epochd list >/dev/full"):
+    for command in (f"show {good}", f"show {good} --json", "list", "workers", "audit", "--help", "list --help"):
+        line = f"epochd {command} >/dev/full"
         assert fails(shell(line)) == "epochd: standard output cannot be written: No space left on device"
     assert fails(shell("epochd list >&-")) == "epochd: standard output cannot be written: Bad file descriptor"
 
@@ -221,12 +229,13 @@ def test_a_command_goes_on_when_nobody_hears_what_it_says_besides(shell: Any, go
     assert (done.returncode, done.stderr) == (0, "")
     assert good in done.stdout
     assert shell(f"epochd show 00000000 {where}").returncode == 1
+    assert shell(f"epochd list --nothing {where}").returncode == 2
 
 
 def test_a_reader_that_leaves_is_no_error_to_talk_about(shell: Any, good: str) -> None:
     # The reader is gone before anything is written: the command begins when the other end of its pipe is closed.
     pipe = "mkfifo pipe gone; (exec <pipe; : >gone) & exec 9>pipe; : <gone"
-    for command in (f"show {good}", "list --json"):
+    for command in (f"show {good}", "list --json", "--help", "list --help", "db", "--version"):
         done = shell(f"rm -f pipe gone; {pipe}; wait; epochd {command} >&9")
         assert (done.returncode, done.stderr) == (141, "")
 
@@ -238,6 +247,93 @@ def test_what_an_encoding_does_not_have_is_escaped(shell: Any, api: Api, good: s
     done = shell(f"epochd show {made}", PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u6570\\u5b57" in done.stdout
+
+
+# Names that steer, and terminals of every width.
+
+
+@pytest.fixture
+def terminal(api: Api, tmp_path: Path) -> Callable[..., str]:
+    """What a command shows in a terminal of so many columns."""
+
+    def terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
+        end, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        left = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        with subprocess.Popen(
+            [EPOCHD, *arguments],
+            cwd=tmp_path,
+            env=left | {"EPOCHD_URL": str(api.base_url), "TERM": "xterm", "NO_COLOR": "1"} | environment,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+        ):
+            os.close(its)
+            told = b""
+            with contextlib.suppress(OSError):  # the other end is closed
+                while read := os.read(end, 4096):
+                    told += read
+            os.close(end)
+        return told.decode().replace("\r\n", "\n")
+
+    return terminal
+
+
+def test_names_do_not_steer_the_terminal(api: Api, terminal: Any, shell: Any) -> None:
+    spec = {"activation": "relu", "depth": 1, "name": "c1\x9b31m\u202egnol", "tags": ["\x9b\u2066"]}
+    made = api.post("/experiments", json=spec).json()["id"]
+    for told in (
+        terminal("list"),
+        terminal("show", made),
+        shell("epochd list").stdout,
+        shell(f"epochd show {made}").stdout,
+    ):
+        assert r"c1\x9b31m\u202egnol" in told
+        assert not set(told) & set("\x9b\u202e\u2066")
+    answer = shell(f"epochd show {made} --json").stdout
+    assert not set(answer) & set("\x9b\u202e\u2066")
+    assert json.loads(answer)["spec"]["name"] == spec["name"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r"predict $'miss\e[31m\nred.png'",
+        r"figure 00000000 learning-curves -o $'/tmp/no\e[31m/x.sgv'",
+        r"db check --data-dir $'/tmp/\e[31m'",
+        r"$'no\e[31m'",
+        r"list --url $'http://\e[31m'",
+    ],
+)
+def test_names_of_files_do_not_steer_the_terminal(shell: Any, line: str) -> None:
+    done = shell(f"epochd {line}")
+    assert "\x1b" not in done.stderr
+    assert r"\x1b" in done.stderr
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_terminal_breaks_no_plot_and_cuts_no_id(api: Api, good: str, terminal: Any, term: str, columns: int) -> None:
+    api.post("/experiments", json={"activation": "relu", "depth": 1, "name": "n" * 200}).raise_for_status()
+
+    def lines(*command: str) -> list[str]:
+        return re.sub(r"\x1b\[\d*m", "", terminal(*command, columns=columns, TERM=term)).splitlines()
+
+    head, *rows = lines("list")
+    assert any(row.startswith(good) for row in rows)
+    assert all(len(row) < 140 and row == row.rstrip() for row in (head, *rows))
+    assert any(row.endswith("n…") for row in rows)
+    shown = lines("show", good)
+    assert any(good in line for line in shown)
+    assert all(len(line) <= columns for line in shown if "⡇" in line or "-|-" in line)
+
+
+def test_a_pipe_has_whole_names_and_no_blanks_at_ends(api: Api, good: str, shell: Any) -> None:
+    api.post("/experiments", json={"activation": "relu", "depth": 1, "name": "n" * 200}).raise_for_status()
+    for command in ("list", f"show {good}", "audit", "workers"):
+        lines = shell(f"epochd {command}").stdout.splitlines()
+        assert lines == [line.rstrip() for line in lines]
+    assert "n" * 200 in shell("epochd list").stdout
 
 
 # What is written so that it cannot be meant.
