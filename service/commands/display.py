@@ -5,9 +5,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from service.commands.console import columns, out
 from service.domain.access import ApiKey
 from service.domain.comparison import Comparison
 from service.domain.experiment import EpochMetrics, Experiment, Metrics, Status
@@ -20,9 +22,15 @@ __all__ = ["acts", "comparison", "curves", "experiment", "experiments", "keys", 
 
 COLOURS = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.RUNNING: "cyan"}
 PLOT = (60, 12)
-"""Columns and lines of a plot."""
-TICKS = 12
-"""Twice as many as a plot has: with fewer epochs, ticks fall between them."""
+"""Columns and lines of a plot, at most."""
+LEAST = 20
+"""Columns of a plot, and of a name, in the narrowest terminal."""
+AXES = 16
+"""Columns beside a plot."""
+TICK = 10
+"""Columns from one tick to the next."""
+LABEL = ("> (epoch)\n           |", ">\n     epoch |")
+"""Where plotille writes the label of the lower axis, and where there is room for it."""
 
 
 def outcome(one: Experiment) -> str:
@@ -34,7 +42,7 @@ def outcome(one: Experiment) -> str:
 
 
 def experiments(found: Iterable[Experiment]) -> Table:
-    """A list of experiments."""
+    """A list of experiments. In a terminal a long name is cut."""
     table = _table("id", "status", "activation", "depth", "seed", "epochs", "accuracy", "created", "name")
     for one in found:
         table.add_row(
@@ -48,6 +56,11 @@ def experiments(found: Iterable[Experiment]) -> Table:
             f"{one.created_at:%Y-%m-%d %H:%M}",
             one.spec.name or "",
         )
+    if out.is_terminal:
+        name = table.columns[-1]
+        name.overflow, name.max_width = "ellipsis", LEAST
+        others = Measurement.get(out, out.options, table).maximum - LEAST
+        name.max_width = max(columns() - others, LEAST)
     return table
 
 
@@ -75,7 +88,7 @@ def keys(found: Iterable[ApiKey], now: datetime) -> Table:
         refusal = one.refusal(now)
         table.add_row(
             one.id,
-            Text(one.name),
+            one.name,
             ", ".join(sorted(one.scopes)),
             Text(refusal or "good", style="red" if refusal else "green"),
             f"{one.expires_at:%Y-%m-%d %H:%M}" if one.expires_at else "never",
@@ -90,7 +103,7 @@ def acts(found: Iterable[Mapping[str, Any]]) -> Table:
     for one in found:
         at = datetime.fromisoformat(one["at"])
         cells = (one["actor"], one["key_id"], one["address"], one["action"], one["target"])
-        table.add_row(f"{at:%Y-%m-%d %H:%M:%S}", *(Text(cell or "-") for cell in cells))
+        table.add_row(f"{at:%Y-%m-%d %H:%M:%S}", *(cell or "-" for cell in cells))
     return table
 
 
@@ -98,8 +111,9 @@ def experiment(one: Experiment, metrics: Metrics) -> RenderableType:
     """One experiment: what it is, how far it is, its last epoch and its curves."""
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(one, metrics).items():
-        facts.add_row(Text(name, style="bold"), Text(value))
-    return Group(facts, *([Text(""), curves(metrics.epochs)] if metrics.epochs else []))
+        facts.add_row(Text(name, style="bold"), value)
+    drawn = ("", curves(metrics.epochs, columns() - AXES)) if metrics.epochs else ()
+    return Group(facts, *drawn)
 
 
 def _facts(one: Experiment, metrics: Metrics) -> dict[str, str]:
@@ -122,25 +136,29 @@ def _facts(one: Experiment, metrics: Metrics) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def curves(epochs: Sequence[EpochMetrics]) -> Text:
-    """Loss and accuracy by epoch, drawn with characters."""
+def curves(epochs: Sequence[EpochMetrics], width: int = PLOT[0]) -> Text:
+    """Loss and accuracy by epoch, drawn with characters: of so many columns, if that can be read."""
     import plotille  # only who looks at curves pays for it
 
-    decimals = 0 if epochs[-1].epoch >= TICKS else 1
+    width = min(max(width // TICK * TICK, LEAST), PLOT[0])
+    decimals = 0 if epochs[-1].epoch >= 2 * width // TICK else 1  # with fewer, ticks fall between them
     plots = []
     for name, ours, theirs in (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy")):
         figure = plotille.Figure()
-        figure.width, figure.height = PLOT
+        figure.width, figure.height = width, PLOT[1]
         figure.color_mode = "names"
         figure.x_label, figure.y_label = "epoch", name
         figure.x_ticks_fkt = lambda least, _: f"{least:.{decimals}f}"
         figure.y_ticks_fkt = lambda least, _: f"{least:.4g}"
         figure.set_x_limits(min_=0, max_=epochs[-1].epoch)
-        for label, field, colour in (("while training", ours, "cyan"), ("on test images", theirs, "magenta")):
+        for label, field, colour, marker in (
+            ("while training", ours, "cyan", "o"),
+            ("on test images", theirs, "magenta", "x"),
+        ):
             measured = [(one.epoch, value) for one in epochs if (value := getattr(one, field)) is not None]
             if measured:
-                figure.plot(*zip(*measured, strict=True), label=label, lc=colour)
-        plots.append(figure.show(legend=True))
+                figure.plot(*zip(*measured, strict=True), label=label, lc=colour, marker=marker)
+        plots.append(figure.show(legend=True).replace(*LABEL))
     return Text.from_ansi("\n\n".join(plots))
 
 
@@ -157,14 +175,14 @@ def comparison(found: Comparison) -> RenderableType:
             _number(arm.loss.mean),
             str(arm.failed),
         )
-    return Group(Text(found.reading), Text(""), table, *(Text(f"Note: {note}") for note in found.notes))
+    return Group(found.reading, "", table, *(f"Note: {note}" for note in found.notes))
 
 
 def predictions(found: "Mapping[str, Prediction]") -> RenderableType:
     """What one model, or each of several, sees in a picture."""
     if len(found) == 1:
         (one,) = found.values()
-        return Text(f"{one.label}, confidence {one.confidence:.4f}, by experiment {one.experiment_id}")
+        return f"{one.label}, confidence {one.confidence:.4f}, by experiment {one.experiment_id}"
     table = _table("model", "label", "confidence", "experiment")
     for model, one in found.items():
         table.add_row(model, one.label, f"{one.confidence:.4f}", one.experiment_id)

@@ -1,9 +1,13 @@
 """What people see of experiments in a terminal."""
 
 import math
+import unicodedata
+from typing import Any
 
 import pytest
+from rich.console import Group
 
+from service.commands.console import err, out, print_json, say, visible
 from service.commands.display import curves
 from service.domain.experiment import EpochMetrics
 
@@ -30,9 +34,50 @@ def test_ticks_name_each_epoch_once() -> None:
         (ticks, *_) = [
             line
             for line in curves(epochs(*[1 / n for n in range(1, count + 1)])).plain.splitlines()
-            if line.lstrip().startswith("| 0")
+            if line.lstrip().startswith("epoch | 0")
         ]
-        named = ticks.split()[1:]
+        named = ticks.split()[2:]
         assert len(named) == len(set(named)) == 7
         assert float(named[0]) == 0
         assert float(named[-1]) == count
+
+
+@pytest.mark.parametrize("width", [24, 50, 64, 200])
+def test_a_plot_fits_into_the_terminal(width: int) -> None:
+    text = curves(epochs(*[1 / n for n in range(1, 13)]), width).plain
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert max(map(len, lines)) <= width + 16
+    assert max(map(len, lines)) <= 76
+
+
+def test_curves_differ_without_colours() -> None:
+    text = curves(epochs(*[1 / n for n in range(1, 13)])).plain
+    assert "o⠤ while training" in text
+    assert "x⠤ on test images" in text
+
+
+# What others wrote.
+
+STEERING = "".join(
+    chr(code)
+    for code in range(0x3000)
+    if chr(code) != "\n"
+    and (
+        unicodedata.category(chr(code)) in {"Cc", "Zl", "Zp"}
+        or chr(code) in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    )
+)
+
+
+def test_what_a_terminal_would_obey_is_shown() -> None:
+    assert visible("a\x1b[31m\x9b\u202eb") == "a\\x1b[31m\\x9b\\u202eb"
+    assert not set(visible(STEERING)) & set(STEERING)
+    assert visible("数字 é :smile: 👩‍🔬\n") == "数字 é :smile: 👩‍🔬\n"
+
+
+@pytest.mark.parametrize("write", [say, err.print, out.print, print_json, lambda text: say(Group(text))])
+def test_whatever_is_written_does_not_steer_the_terminal(capsys: Any, write: Any) -> None:
+    write(f"a{STEERING}:smile:[red]b")
+    told = "".join(capsys.readouterr())
+    assert not set(told) & set(STEERING)
+    assert ":smile:[red]b" in told
