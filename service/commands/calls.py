@@ -1,13 +1,15 @@
 """How commands reach the service."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.commands.console import err, fail, stopped
+from service.commands.console import err, fail, misused, stopped
 from service.commands.data import fetch_shown
 from service.commands.environment import settings_of
+from service.domain.experiment import Spec
 
 if TYPE_CHECKING:  # `epochd serve` needs no client
     from service.client import Client, ExperimentHandle, SweepHandle, Sync
@@ -16,13 +18,25 @@ __all__ = ["connect", "either", "local_service", "submitting"]
 
 LONGEST = 40
 """Characters of what is no id that are worth repeating."""
+POINTER = re.compile(r"(?:/base|/grid)?/(\w+)(?:/.*)?")
+"""Where a field of a spec is in what a service is sent."""
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in (*Spec.model_fields, "seeds")} | {"tags": "--tag"}
 
 
-def connect(url: str | None, api_key: str | None) -> "Client":
+@contextlib.contextmanager
+def connect(url: str | None, api_key: str | None) -> "Iterator[Client]":
     """A client of the service that the options or the environment name."""
-    from service.client import Client
+    from service.client import NoAnswer
+    from service.commands.patience import PatientClient
 
-    return Client(url, api_key=api_key)
+    try:
+        with _by_options(), PatientClient(url, api_key=api_key) as api:
+            yield api
+    except NoAnswer as error:
+        if error.arrived:
+            raise
+        hint = "epochd serve starts a service here, epochd train --local trains without one, --url names another"
+        fail(f"{error}; {hint}")
 
 
 @contextlib.contextmanager
@@ -32,8 +46,23 @@ def local_service(dataset: str, data_dir: Path | None) -> "Iterator[Client]":
 
     settings = settings_of(data_dir=data_dir, port=0)
     fetch_shown(dataset, settings, err)
-    with running_service(settings, log_name="local.log") as (api, _):
+    with running_service(settings, log_name="local.log") as (api, _), _by_options():
         yield api
+
+
+@contextlib.contextmanager
+def _by_options() -> Iterator[None]:
+    """What cannot be meant is told by the options that it was given as: a service has fields."""
+    from service.client import InvalidRequest
+
+    try:
+        yield
+    except InvalidRequest as error:
+        names = [found and OPTIONS.get(found[1]) for found in (POINTER.fullmatch(one.pointer) for one in error.errors)]
+        if type(error) is not InvalidRequest or not names or not all(names):
+            raise  # an operator's limit, or no field
+        told = [f"{name}: {one.message}" for name, one in zip(names, error.errors, strict=True)]
+        misused("; ".join(dict.fromkeys(told)))
 
 
 @contextlib.contextmanager

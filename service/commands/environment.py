@@ -15,7 +15,7 @@ from service.settings import Settings
 
 __all__ = ["log_as", "operator", "require_database", "settings_of"]
 
-CLIENT = ("EPOCHD_URL", "EPOCHD_API_KEY", "EPOCHD_DEBUG")
+CLIENT = ("EPOCHD_URL", "EPOCHD_API_KEY", "EPOCHD_TIMEOUT_SECONDS", "EPOCHD_DEBUG")
 """Variables that are read by clients and commands, not by the service."""
 
 
