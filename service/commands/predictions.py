@@ -13,10 +13,16 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
+INPUT = Path("-")
+MOST_BYTES = 10 * 2**20
+"""What a service takes at most, if its operator says nothing else."""
+
 
 @app.command()
 def predict(
-    picture: Annotated[Path, typer.Argument(help="A picture file: PNG, JPEG, WebP, BMP, GIF or TIFF.")],
+    picture: Annotated[
+        Path, typer.Argument(help="A picture file: PNG, JPEG, WebP, BMP, GIF or TIFF; - for standard input.")
+    ],
     model: Annotated[
         str,
         typer.Option(help="Aliases or experiments' ids, with commas between them; each answers."),
@@ -32,10 +38,7 @@ def predict(
     from service.client import pictures
     from service.commands import display
 
-    try:
-        content = picture.read_bytes()
-    except OSError as error:
-        fail(f"{picture} cannot be read: {error.strerror}")
+    content = _content(picture)
     names = [name.strip() for name in model.split(",")]
     with connect(url, api_key) as api:
         if as_json:
@@ -43,3 +46,16 @@ def predict(
             print_json(api.request("POST", "/predict", params={"model": whole}, **pictures.body(content)))
         else:
             say(display.predictions(api.predict_each(content, names)))
+
+
+def _content(picture: Path) -> bytes:
+    """A whole file, but no more than can be sent: it may have no end."""
+    name = "standard input" if picture == INPUT else str(picture)
+    try:
+        with open(0, "rb", closefd=False) if picture == INPUT else picture.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        fail(f"{name} cannot be read: {error.strerror}")
+    if len(content) > MOST_BYTES:
+        fail(f"{name} is too large: a service takes {MOST_BYTES:,} bytes")
+    return content
