@@ -1,16 +1,19 @@
 """`epochd data`: the datasets."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from service.commands.console import Output, fail
+from service.commands.console import err, fail, print_json, say
 from service.commands.environment import settings_of
-from service.commands.options import DataDir
+from service.commands.options import DataDir, Json
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.datasets import Arrays
 
 __all__ = ["app", "fetch_shown"]
 
@@ -29,6 +32,7 @@ def fetch(
     path: Annotated[
         Path | None, typer.Option(help="Take it from this .npz file or folder of IDX files, not from the network.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Fetch a dataset and verify it by SHA-256.
 
@@ -37,15 +41,25 @@ def fetch(
     if path is not None and not path.exists():  # also where the dataset is there already
         fail(f"{dataset} cannot be taken from {path}: there is no such file or folder")
     settings = settings_of(data_dir=data_dir, **({f"{dataset}_path": path} if path else {}))
-    fetch_shown(dataset, settings, Output(highlight=False))
+    arrays = fetched(dataset, settings, err)
+    counts = {"training_images": len(arrays.x_train), "test_images": len(arrays.x_test)}
+    if as_json:
+        print_json({"dataset": dataset, **counts, "folder": str(settings.datasets_dir)})
+    else:
+        say(_told(dataset, settings, arrays))
 
 
 def fetch_shown(dataset: str, settings: Settings, console: Console) -> None:
-    """Have a dataset, with a progress bar while it is fetched."""
+    """Have a dataset, and say so."""
+    console.print(_told(dataset, settings, fetched(dataset, settings, console)), soft_wrap=True, markup=False)
+
+
+def fetched(dataset: str, settings: Settings, console: Console) -> "Arrays":
+    """A dataset, with a progress bar in a terminal while it is fetched."""
     from service import datasets
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(source: str, done: int, total: int | None) -> None:
@@ -54,9 +68,9 @@ def fetch_shown(dataset: str, settings: Settings, console: Console) -> None:
             bars.update(tasks[source], completed=done, total=total)
 
         path = getattr(settings, f"{dataset}_path")
-        arrays = datasets.load(dataset, settings.datasets_dir, path=path, progress=show)
-    console.print(
-        f"{dataset}: {len(arrays.x_train):,} training and {len(arrays.x_test):,} test images, verified by SHA-256, "
-        f"in {settings.datasets_dir}",
-        soft_wrap=True,
-    )
+        return datasets.load(dataset, settings.datasets_dir, path=path, progress=show)
+
+
+def _told(dataset: str, settings: Settings, arrays: "Arrays") -> str:
+    counts = f"{len(arrays.x_train):,} training and {len(arrays.x_test):,} test images"
+    return f"{dataset}: {counts}, verified by SHA-256, in {settings.datasets_dir}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rich.console import Console
-from typer import rich_utils
+from typer import completion, rich_utils
 from typer.core import TyperGroup
 
 from service.commands.console import LEFT, Messages, Output, OutputError, fail, stopped
@@ -23,6 +23,15 @@ class Commands(TyperGroup):
         """Understand the words. Some are answered here: `--help`, `--version`."""
         with _ended_by_others():
             return super().make_context(*words, **options)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's
+        """Understand the words after the command's own name. Typer would not heed which shell is meant."""
+        match args:
+            case ["--show-completion", shell]:
+                completion.show_callback(ctx, self.params[0], shell)
+            case ["--install-completion", shell]:
+                completion.install_callback(ctx, self.params[0], shell)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's
         """Run the command that the words name."""

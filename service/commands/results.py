@@ -16,6 +16,15 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
+FIGURES = (
+    "learning-curves",
+    "gradient-norms",
+    "confusion-matrix",
+    "gallery",
+    "accuracy-by-depth",
+    "seed-scatter",
+)
+
 
 @app.command()
 def demo(
@@ -57,6 +66,7 @@ def export(
     mlflow_experiment: Annotated[
         str | None, typer.Option(help="MLflow's experiment to put the runs into.", show_default="epochd")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Move experiments into other tools: CSV, Parquet, TensorBoard or MLflow. Reads a running service.
 
@@ -77,7 +87,11 @@ def export(
         mlflow_experiment=mlflow_experiment,
     )
     with connect(url, api_key) as api:
-        say(exports.run(api, order, err))
+        told = exports.run(api, order, err)
+    if as_json:
+        print_json({"to": to, "output": None if output is None else str(output), "summary": told})
+    else:
+        say(told)
 
 
 @app.command()
@@ -87,7 +101,8 @@ def figure(
         str,
         typer.Argument(
             help="learning-curves or gradient-norms; of an experiment also confusion-matrix or gallery; of a sweep "
-            "also accuracy-by-depth or seed-scatter."
+            "also accuracy-by-depth or seed-scatter.",
+            autocompletion=lambda: list(FIGURES),
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File: .svg, .png, .html or .json.")],
