@@ -18,8 +18,8 @@ app = typer.Typer(
     help="Trains Keras models behind a REST API, and shows why depth hurts sigmoid and not ReLU.\n\n"
     "Every setting can also be given as an EPOCHD_* environment variable.",
     epilog="Exit codes: 0 it is done; 1 it could not be done, and a line says why; 2 the command is not written so; "
-    "3 the experiment that was waited for failed or was cancelled; 130 Ctrl-C; "
-    "141 nobody reads its output any more.",
+    "3 the experiment that was waited for failed or was cancelled; 129 SIGHUP; 130 Ctrl-C; "
+    "141 nobody reads its output any more; 143 SIGTERM.",
 )
 for module in (serving, experiments, sweeps, predictions, results, workers, audit):
     app.add_typer(module.app)

@@ -16,11 +16,11 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "LEFT",
+    "SIGNALLED",
     "Messages",
     "Output",
     "OutputError",
     "columns",
-    "done_by_hand",
     "err",
     "fail",
     "misused",
@@ -34,6 +34,8 @@ MISUSED = 2
 """Exit code when the command is not written so, as Typer's own."""
 FAILED = 3
 """Exit code when the experiment that was waited for gave no model."""
+SIGNALLED = 128
+"""What a shell adds to the number of the signal that ended a process."""
 INTERRUPTED = 130
 """As a shell reports a process that ended by Ctrl-C."""
 LEFT = 141
@@ -185,11 +187,3 @@ class _Trimmed:
                 yield from line
                 yield Segment(text.rstrip(BLANK), style)
             yield Segment.line()
-
-
-def done_by_hand(what: str, hints: dict[str, Any]) -> NoReturn:
-    """End by Ctrl-C, and say what goes on without the command."""
-    err.print(f"epochd: {what} goes on")
-    for hint, command in hints.items():
-        err.print(f"  {hint}: {command}")
-    raise SystemExit(INTERRUPTED)

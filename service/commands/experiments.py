@@ -1,16 +1,20 @@
 """`epochd train`, `list`, `show`, `cancel`, `retry` and `delete`: experiments, through the API."""
 
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from service.commands.calls import connect, either, local_service, submitting
-from service.commands.console import FAILED, done_by_hand, err, fail, print_json, say
+from service.commands.console import FAILED, err, misused, print_json, say
 from service.commands.options import ApiKey, DataDir, Json, Url, of_spec
-from service.domain.experiment import Activation, Dataset, Initializer, Optimizer, Status
+from service.commands.waiting import leaving
+from service.domain.experiment import Status
 
 if TYPE_CHECKING:
-    from service.client import ExperimentHandle, Sync
+    from service.client import Client, ExperimentHandle, Sync
 
 __all__ = ["app"]
 
@@ -27,17 +31,17 @@ EitherId = Annotated[
 
 @app.command()
 def train(
-    activation: Annotated[Activation, typer.Option(metavar="NAME", help="Of every hidden layer: relu, sigmoid, ...")],
-    depth: Annotated[int, typer.Option(help="Hidden layers.")],
+    activation: Annotated[str, of_spec("activation", "Of every hidden layer: relu, sigmoid, ...", required=True)],
+    depth: Annotated[int, of_spec("depth", "Hidden layers.", required=True)],
     units: Annotated[int | None, of_spec("units", "Units in each hidden layer.")] = None,
     epochs: Annotated[int | None, of_spec("epochs", "Passes over the images.")] = None,
     learning_rate: Annotated[float | None, of_spec("learning_rate", "Step size.")] = None,
-    optimizer: Annotated[Optimizer | None, of_spec("optimizer", "How weights are moved.")] = None,
+    optimizer: Annotated[str | None, of_spec("optimizer", "How weights are moved.")] = None,
     batch_size: Annotated[int | None, of_spec("batch_size", "Images a step.")] = None,
-    initializer: Annotated[Initializer | None, of_spec("initializer", "Of every kernel.", "NAME")] = None,
+    initializer: Annotated[str | None, of_spec("initializer", "Of every kernel.")] = None,
     seed: Annotated[int | None, of_spec("seed", "Draws the first weights.")] = None,
     shuffle_seed: Annotated[int | None, of_spec("shuffle_seed", "Draws the order of images.")] = None,
-    dataset: Annotated[Dataset | None, of_spec("dataset", "The images to learn.")] = None,
+    dataset: Annotated[str | None, of_spec("dataset", "The images to learn.")] = None,
     priority: Annotated[int | None, of_spec("priority", "Larger goes first.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.", show_default=False)] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by; repeat it for more.")] = None,
@@ -73,11 +77,11 @@ def train(
         "tags": tag,
     }
     if local and detach:
-        fail("--local stops its service at the end of the command: it does not go with --detach")
+        misused("--local stops its service at the end of the command: it does not go with --detach")
     if data_dir is not None and not local:
-        fail("--data-dir is for --local; the service has a data folder of its own")
+        misused("--data-dir is for --local; the service has a data folder of its own")
     if local and any(_given(context, name) for name in ("url", "api_key")):
-        fail("--local starts a service of its own: it does not go with --url and --api-key")
+        misused("--local starts a service of its own: it does not go with --url and --api-key")
     service = local_service(dataset or "mnist", data_dir) if local else connect(url, api_key)
     find = {"find": "the next epochd serve on the same data folder shows it"} if local else {}
     with service as api:
@@ -85,7 +89,25 @@ def train(
             experiment = api.train(
                 activation, depth, **{key: value for key, value in options.items() if value is not None}
             )
-        _finish(experiment, detach=detach, local=local, as_json=as_json)
+        if local:
+            hints = _local_hints(experiment, data_dir)
+            _finish(experiment, hints=hints, besides=_earlier(api, experiment), detach=detach, as_json=as_json)
+        else:
+            _finish(experiment, hints=_hints(experiment), detach=detach, as_json=as_json)
+
+
+def _earlier(api: "Client", experiment: "ExperimentHandle[Sync]") -> Iterator[str]:
+    """What to say of those that a service of the command's own takes up before what was just queued."""
+    count = sum(one.id != experiment.id for one in api.experiments(status=[Status.QUEUED, Status.RUNNING]))
+    if count:
+        told = (
+            "1 earlier experiment of this folder goes"
+            if count == 1
+            else f"{count:,} earlier experiments of this folder go"
+        )
+        yield f"{told} first"
+        yield f"  see them: epochd list --status queued --status running --url {api.url}"
+        yield f"  cancel one: epochd cancel ID --url {api.url}"
 
 
 def _given(context: typer.Context, option: str) -> bool:
@@ -94,24 +116,34 @@ def _given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _follow(experiment: "ExperimentHandle[Sync]", *, local: bool = False, first: str = "") -> None:
-    try:
-        if first:
-            err.print(first)
-        experiment.wait(progress=True, check=False)
-    except KeyboardInterrupt:
-        hints = {"follow it": f"epochd show {experiment.id} --watch", "cancel it": f"epochd cancel {experiment.id}"}
-        if local:
-            hints = {"when a service runs on the same data folder": "epochd serve"}
-        done_by_hand(f"experiment {experiment.id}", hints)
+def _hints(experiment: "ExperimentHandle[Sync]") -> dict[str, str]:
+    """What can be done about one that goes on."""
+    return {"follow it": f"epochd show {experiment.id} --watch", "cancel it": f"epochd cancel {experiment.id}"}
 
 
-def _finish(experiment: "ExperimentHandle[Sync]", *, detach: bool, as_json: bool, local: bool = False) -> None:
-    """Wait for it, unless that is not wanted, and print what came of it."""
+def _local_hints(experiment: "ExperimentHandle[Sync]", data_dir: Path | None) -> dict[str, str]:
+    """The same when its service has ended with the command."""
+    serve = "epochd serve" + (f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else "")
+    return {"when a service runs on the same data folder": serve, "cancel it then": f"epochd cancel {experiment.id}"}
+
+
+def _finish(
+    experiment: "ExperimentHandle[Sync]",
+    *,
+    hints: Mapping[str, str],
+    besides: Iterable[str] = (),
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Wait for it, unless that is not wanted, and print what came of it. `besides` is what else to say first."""
     from service.commands import display
 
     if not detach:
-        _follow(experiment, local=local, first=f"experiment {experiment.id} is queued")
+        with leaving(f"experiment {experiment.id}", hints):
+            err.print(f"experiment {experiment.id} is queued")
+            for line in besides:
+                err.print(line)
+            experiment.wait(progress=True, check=False)
     told = experiment.id if detach else display.outcome(experiment.value)
     lest = f"the experiment is {experiment.id}"
     print_json(experiment.raw, lest=lest) if as_json else say(told, lest=lest)
@@ -177,7 +209,8 @@ def show(
     with connect(url, api_key) as api:
         experiment = api.get_experiment(identity)
         if watch:
-            _follow(experiment)
+            with leaving(f"experiment {experiment.id}", _hints(experiment)):
+                experiment.wait(progress=True, check=False)
         print_json(experiment.raw) if as_json else say(display.experiment(experiment.value, experiment.metrics()))
     if watch and experiment.status is not Status.SUCCEEDED:
         raise typer.Exit(FAILED)
@@ -211,7 +244,7 @@ def retry(
         before = api.get_experiment(identity)
         with submitting():
             experiment = before.retry()
-        _finish(experiment, detach=detach, as_json=as_json)
+        _finish(experiment, hints=_hints(experiment), detach=detach, as_json=as_json)
 
 
 @app.command()

@@ -5,9 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from service.commands.grid import names_of, reader
 from service.domain.experiment import Spec
 
-__all__ = ["ApiKey", "DataDir", "DatabaseUrl", "Json", "Slots", "Url", "of_spec"]
+__all__ = ["ApiKey", "DataDir", "DatabaseUrl", "Json", "Slots", "Url", "of_spec", "of_sweep"]
+
+FEW = 5
+"""So many names are shown in a table of options."""
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of database, blobs and datasets.", show_default="./epochd-data")
@@ -30,6 +34,33 @@ ApiKey = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="The service's own JSON on standard output.")]
 
 
-def of_spec(field: str, told: str, metavar: str | None = None) -> Any:  # noqa: ANN401 - Typer's
+def of_spec(field: str, told: str, *, required: bool = False) -> Any:  # noqa: ANN401 - Typer's
     """The option for a field of a spec. Its help says what the service takes when it is not given."""
-    return typer.Option(help=told, metavar=metavar, show_default=str(Spec.model_fields[field].default))
+    names = names_of(field)
+    return typer.Option(
+        help=told,
+        metavar=("|".join(names) if len(names) <= FEW else "NAME") if names else None,
+        parser=reader(field),
+        autocompletion=lambda: list(names),
+        show_default=_default(field, required=required),
+    )
+
+
+def of_sweep(field: str, told: str, *, required: bool = False) -> Any:  # noqa: ANN401 - Typer's
+    """The same for values of a field in a sweep, with commas between them."""
+    names = names_of(field)
+
+    def complete(incomplete: str) -> list[str]:
+        before = "".join(incomplete.rpartition(",")[:2])
+        return [f"{before}{name}" for name in names]
+
+    return typer.Option(
+        help=told,
+        metavar="NAMES" if names else "NUMBERS",
+        autocompletion=complete,
+        show_default=_default(field, required=required),
+    )
+
+
+def _default(field: str, *, required: bool) -> str | bool:
+    return False if required else str(Spec.model_fields[field].default)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands.calls import connect, submitting
-from service.commands.console import done_by_hand, err, fail, print_json, say
+from service.commands.console import err, misused, print_json, say
 from service.commands.grid import base_and_grid
-from service.commands.options import ApiKey, Json, Url, of_spec
+from service.commands.options import ApiKey, Json, Url, of_sweep
+from service.commands.waiting import leaving
 
 if TYPE_CHECKING:
     from service.client import Client, SweepHandle, Sync
@@ -21,19 +22,16 @@ Watch = Annotated[bool, typer.Option("--watch", help="Wait until all of it has e
 
 @app.command()
 def sweep(
-    activation: Annotated[str, typer.Option(metavar="NAMES", help="Activations, with commas between them.")],
-    depth: Annotated[str, typer.Option(metavar="NUMBERS", help="Hidden layers: 3, or 1,2,5, or 1-8, or 1-9:2.")],
+    activation: Annotated[str, of_sweep("activation", "Activations, with commas between them.", required=True)],
+    depth: Annotated[str, of_sweep("depth", "Hidden layers: 3, or 1,2,5, or 1-8, or 1-9:2.", required=True)],
     seeds: Annotated[int | None, typer.Option(min=1, help="Repeats of each, with the seeds from 0 on.")] = None,
-    units: Annotated[str | None, of_spec("units", "As depth.", "NUMBERS")] = None,
-    epochs: Annotated[str | None, of_spec("epochs", "As depth.", "NUMBERS")] = None,
-    learning_rate: Annotated[
-        str | None,
-        of_spec("learning_rate", "With commas between them.", "NUMBERS"),
-    ] = None,
-    optimizer: Annotated[str | None, of_spec("optimizer", "With commas between them.", "NAMES")] = None,
-    batch_size: Annotated[str | None, of_spec("batch_size", "As depth.", "NUMBERS")] = None,
-    initializer: Annotated[str | None, of_spec("initializer", "With commas between them.", "NAMES")] = None,
-    dataset: Annotated[str | None, of_spec("dataset", "With commas between them.", "NAMES")] = None,
+    units: Annotated[str | None, of_sweep("units", "As depth.")] = None,
+    epochs: Annotated[str | None, of_sweep("epochs", "As depth.")] = None,
+    learning_rate: Annotated[str | None, of_sweep("learning_rate", "With commas between them.")] = None,
+    optimizer: Annotated[str | None, of_sweep("optimizer", "With commas between them.")] = None,
+    batch_size: Annotated[str | None, of_sweep("batch_size", "As depth.")] = None,
+    initializer: Annotated[str | None, of_sweep("initializer", "With commas between them.")] = None,
+    dataset: Annotated[str | None, of_sweep("dataset", "With commas between them.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for people.", show_default=False)] = None,
     tag: Annotated[
         list[str] | None, typer.Option(help="A word to find its experiments by; repeat it for more.")
@@ -64,7 +62,7 @@ def sweep(
         }
     )
     if dry_run and watch:
-        fail("--dry-run queues nothing that --watch could wait for: give one of them")
+        misused("--dry-run queues nothing that --watch could wait for: give one of them")
     wanted: dict[str, Any] = {"base": base, "grid": grid, "seeds": seeds, "name": name, "tags": tag}
     wanted = {key: value for key, value in wanted.items() if value is not None}
     with connect(url, api_key) as api:
@@ -117,13 +115,11 @@ def _compare(
     from service.commands import display
 
     if watch:
-        try:
+        hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
+        with leaving(f"sweep {found.id}", hints):
             if first:
                 err.print(first)
             found.wait(progress=True)
-        except KeyboardInterrupt:
-            hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
-            done_by_hand(f"sweep {found.id}", hints)
     if as_json:
         params = {} if reference is None else {"reference": reference}
         print_json(api.request("GET", f"/sweeps/{found.id}/comparison", params=params))

@@ -23,6 +23,8 @@ from typing import Any
 import psutil
 import pytest
 
+from service.client import Client
+from service.commands.experiments import _earlier as earlier
 from service.main import open_ports
 from service.settings import Settings
 from service.store import listing
@@ -188,7 +190,27 @@ def test_an_id_is_told_as_soon_as_there_is_one(api: Api, tmp_path: Path, command
     assert f"{noun[:-1]} {made['id']} goes on" in told
 
 
-# Answers that are lost.
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("command", [TRAIN, (*SWEEP, "--watch")])
+def test_other_signals_leave_what_was_queued_as_ctrl_c_does(
+    api: Api, tmp_path: Path, command: tuple[str, ...], number: int, code: int
+) -> None:
+    started = Started(*command, cwd=tmp_path, EPOCHD_URL=str(api.base_url))
+    assert " is queued" in started.line()
+    ended, told = started.interrupted(number)
+    assert ended == code
+    assert " goes on\n" in told
+    assert "  cancel it: epochd cancel " in told
+
+
+def test_a_signal_gives_the_terminal_its_cursor_back(terminal: Any) -> None:
+    told, code = terminal(*TRAIN, until="\x1b[?25l", number=signal.SIGTERM)
+    assert code == 143
+    assert told.rindex("\x1b[?25h") > told.rindex("\x1b[?25l")
+    assert "goes on" in told
+
+
+# Answers that are lost, and services that are not there.
 
 
 def test_a_lost_answer_of_a_retry_says_how_to_find_it(api: Api, silent: Silent, good: str, tmp_path: Path) -> None:
@@ -199,9 +221,32 @@ def test_a_lost_answer_of_a_retry_says_how_to_find_it(api: Api, silent: Silent, 
 
 
 def test_what_surely_was_not_queued_is_not_said_to_be(tmp_path: Path) -> None:
-    line = fails(run(*TRAIN, cwd=tmp_path, EPOCHD_URL="http://127.0.0.1:9"))
-    assert line.startswith("epochd: no answer from http://127.0.0.1:9")
-    assert "queued" not in line
+    done = run(*TRAIN, cwd=tmp_path, EPOCHD_URL="http://127.0.0.1:9")
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first == "epochd: no answer from http://127.0.0.1:9 yet; trying again"
+    assert last.startswith("epochd: no answer from http://127.0.0.1:9")
+    assert "epochd serve starts a service here, epochd train --local trains without one, --url names another" in last
+    assert "queued" not in done.stderr
+
+
+def test_a_service_that_hangs_is_told_after_some_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        started = Started("list", cwd=tmp_path, EPOCHD_URL=url)
+        assert started.line() == f"epochd: no answer from {url} yet; still waiting\n"
+        assert started.interrupted() == (130, "epochd: stopped\n")
+
+
+def test_the_time_to_wait_for_an_answer_can_be_chosen(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = run("list", cwd=tmp_path, EPOCHD_URL=url, EPOCHD_TIMEOUT_SECONDS="0.1")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"epochd: no answer from {url} yet; trying again\nepochd: no answer from {url}")
+    for wrong in ("soon", "0", "-1", "nan", "inf"):
+        line = fails(run("list", cwd=tmp_path, EPOCHD_TIMEOUT_SECONDS=wrong))
+        assert line == f"epochd: EPOCHD_TIMEOUT_SECONDS is no number of seconds: {wrong!r}"
 
 
 # Standard streams.
@@ -253,10 +298,14 @@ def test_what_an_encoding_does_not_have_is_escaped(shell: Any, api: Api, good: s
 
 
 @pytest.fixture
-def terminal(api: Api, tmp_path: Path) -> Callable[..., str]:
-    """What a command shows in a terminal of so many columns."""
+def terminal(api: Api, tmp_path: Path) -> Callable[..., tuple[str, int]]:
+    """What a command shows in a terminal of so many columns, and its exit code. It may get a signal when it has shown
+    something.
+    """
 
-    def terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
+    def terminal(
+        *arguments: str, columns: int = 80, until: str = "", number: int = 0, **environment: str
+    ) -> tuple[str, int]:
         end, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         left = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
@@ -267,14 +316,17 @@ def terminal(api: Api, tmp_path: Path) -> Callable[..., str]:
             stdin=its,
             stdout=its,
             stderr=its,
-        ):
+        ) as process:
             os.close(its)
             told = b""
             with contextlib.suppress(OSError):  # the other end is closed
                 while read := os.read(end, 4096):
                     told += read
+                    if number and until.encode() in told:
+                        process.send_signal(number)
+                        number = 0
             os.close(end)
-        return told.decode().replace("\r\n", "\n")
+        return told.decode().replace("\r\n", "\n"), process.returncode
 
     return terminal
 
@@ -283,8 +335,8 @@ def test_names_do_not_steer_the_terminal(api: Api, terminal: Any, shell: Any) ->
     spec = {"activation": "relu", "depth": 1, "name": "c1\x9b31m\u202egnol", "tags": ["\x9b\u2066"]}
     made = api.post("/experiments", json=spec).json()["id"]
     for told in (
-        terminal("list"),
-        terminal("show", made),
+        terminal("list")[0],
+        terminal("show", made)[0],
         shell("epochd list").stdout,
         shell(f"epochd show {made}").stdout,
     ):
@@ -317,7 +369,7 @@ def test_a_terminal_breaks_no_plot_and_cuts_no_id(api: Api, good: str, terminal:
     api.post("/experiments", json={"activation": "relu", "depth": 1, "name": "n" * 200}).raise_for_status()
 
     def lines(*command: str) -> list[str]:
-        return re.sub(r"\x1b\[\d*m", "", terminal(*command, columns=columns, TERM=term)).splitlines()
+        return re.sub(r"\x1b\[\d*m", "", terminal(*command, columns=columns, TERM=term)[0]).splitlines()
 
     head, *rows = lines("list")
     assert any(row.startswith(good) for row in rows)
@@ -342,11 +394,6 @@ def test_a_pipe_has_whole_names_and_no_blanks_at_ends(api: Api, good: str, shell
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("train --activation relu --depth 1 --learning-rate nan", "/learning_rate: nan is no number"),
-        ("train --activation relu --depth 1 --learning-rate=-inf", "/learning_rate: -inf is no number"),
-        ("sweep --activation relu --depth 1 --learning-rate 0.1,inf", "/grid/learning_rate/1: inf is no number"),
-        ("sweep --activation relu --depth 1 --learning-rate nan", "/base/learning_rate: nan is no number"),
-        ("train --activation relu --depth 1 --name $'\\xff'", "/name: "),
         ("show $'\\xff'", "is no id of an experiment"),
         ("show $'\\xff'$(printf 'x%.0s' {1..35})", "is no text"),
         ("cancel $'\\xff'", "no experiment and no sweep"),
@@ -363,9 +410,6 @@ def test_a_pipe_has_whole_names_and_no_blanks_at_ends(api: Api, good: str, shell
         ("list --api-key $'a\\nb'", "the API key cannot be sent"),
         ("list --url http://a..b", "no address of a service"),
         ("list --url http://", "no address of a service"),
-        ("sweep --activation relu --depth 1 --dry-run --watch", "--dry-run"),
-        ("train --activation relu --depth 1 --local --url http://127.0.0.1:9", "--local"),
-        ("train --activation relu --depth 1 --local --api-key k", "--local"),
         ("db check --data-dir nowhere", "there is no data folder"),
         ("db gc --data-dir nowhere", "there is no data folder"),
         ("keys list --data-dir nowhere", "there is no data folder"),
@@ -378,6 +422,69 @@ def test_what_cannot_be_meant_is_told_in_one_line(shell: Any, tmp_path: Path, li
     assert said in told
     assert len(told) < 600
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --activation relu --depth 1 --learning-rate nan", "epochd: --learning-rate: nan is no number"),
+        ("train --activation relu --depth 1 --learning-rate=-inf", "epochd: --learning-rate: -inf is no number"),
+        ("sweep --activation relu --depth 1 --learning-rate 0.1,inf", "epochd: --learning-rate: inf is no number"),
+        ("sweep --activation relu --depth 1 --learning-rate nan", "epochd: --learning-rate: nan is no number"),
+        ("train --activation relu --depth 1 --name $'\\xff'", "epochd: --name: "),
+        (
+            "train --activation relu --depth 0 --units 0",
+            "epochd: --depth: input should be greater than or equal to 1; --u",
+        ),
+        ("train --activation relu --depth 1 --tag ''", "epochd: --tag: "),
+        ("sweep --activation relu --depth 0,1", "epochd: --depth: "),
+        ("sweep --activation relu --depth 1,1", "epochd: --depth: "),
+        ("sweep --activation relu --depth 1 --dry-run --watch", "--dry-run"),
+        ("train --activation relu --depth 1 --local --url http://127.0.0.1:9", "--local"),
+        ("train --activation relu --depth 1 --local --api-key k", "--local"),
+        ("train --activation relu --depth 1 --local --detach", "--local"),
+        ("train --activation relu --depth 1 --data-dir x", "--data-dir"),
+    ],
+)
+def test_what_is_not_written_so_is_told_by_its_option(shell: Any, line: str, said: str) -> None:
+    assert said in fails(shell(f"epochd {line}"), 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --activation rleu --depth 1", "'rleu' is not known; did you mean relu?"),
+        ("sweep --activation relu,sigmid --depth 1", "'sigmid' is not known; did you mean sigmoid?"),
+        ("sweep --activation relu --depth 1-3,5", "'1-3' is no whole number: give 3, or 1,2,5, or 1-8, or 1-9:2"),
+        ("sweep --activation relu --depth ''", "'' is no whole number"),
+        ("sweep --activation relu --depth 1_0", "'1_0' is no whole number"),
+        ("train --activation relu --depth 1_0", "'1_0' is no whole number"),
+        ("train --activation relu --depth 1 --learning-rate 1_0", "'1_0' is no number"),
+    ],
+)
+def test_a_value_that_is_none_is_refused_before_anybody_is_asked(shell: Any, line: str, said: str) -> None:
+    done = shell(f"epochd {line}", EPOCHD_URL="http://127.0.0.1:9", COLUMNS="200")
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_names_are_taken_in_any_case(api: Api, shell: Any) -> None:
+    made = shell("epochd train --activation ReLU --depth 1 --optimizer Adam --detach").stdout.strip()
+    assert api.get(f"/experiments/{made}").json()["spec"]["activation"] == "relu"
+    assert shell("epochd sweep --activation ReLU,Leaky-ReLU --depth 1 --dry-run").returncode == 0
+
+
+def test_a_picture_is_read_from_standard_input_and_no_further_than_it_can_be_sent(
+    shell: Any, good: str, tmp_path: Path
+) -> None:
+    draw(tmp_path / "digit.png")
+    done = shell("epochd predict - --json <digit.png")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["experiment_id"] == good
+    for line, name in (("predict - </dev/zero", "standard input"), ("predict /dev/zero", "/dev/zero")):
+        assert fails(shell(f"ulimit -v 4000000; epochd {line}")) == (
+            f"epochd: {name} is too large: a service takes 10,485,760 bytes"
+        )
 
 
 @pytest.mark.parametrize(("name", "value"), [("all_proxy", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nonexist")])
@@ -405,6 +512,14 @@ def test_an_error_that_nobody_thought_of_is_one_line_and_shows_where_it_was_when
 
 
 # Which of two is meant, and files.
+
+
+def draw(path: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("L", (28, 28))
+    ImageDraw.Draw(picture).line([(14, 4), (14, 24)], fill=255, width=3)
+    picture.save(path)
 
 
 def test_the_beginning_of_an_id_that_two_have_is_refused(api: Api, shell: Any) -> None:
@@ -437,16 +552,13 @@ def test_a_figure_is_drawn_whole_or_not_at_all(shell: Any, good: str, tmp_path: 
 
 
 def test_models_and_sweeps_are_named_by_the_beginning_of_their_ids(shell: Any, good: str, tmp_path: Path) -> None:
-    from PIL import Image, ImageDraw
-
-    picture = Image.new("L", (28, 28))
-    ImageDraw.Draw(picture).line([(14, 4), (14, 24)], fill=255, width=3)
-    picture.save(tmp_path / "digit.png")
+    draw(tmp_path / "digit.png")
     assert good in shell(f"epochd predict digit.png --model {good[:23]}").stdout
     assert good in shell(f"epochd predict digit.png --model {good[:23]} --json").stdout
     sweep = shell("epochd " + " ".join(SWEEP)).stdout.strip()
-    done = shell(f"epochd export --to csv --sweep {sweep[:23]} -o out")
+    done = shell(f"epochd export --to csv --sweep {sweep[:23]} -o out --json")
     assert (done.returncode, (tmp_path / "out").is_dir()) == (0, True), done.stderr
+    assert json.loads(done.stdout)["output"] == "out"
 
 
 def test_one_experiment_is_one(shell: Any) -> None:
@@ -454,7 +566,39 @@ def test_one_experiment_is_one(shell: Any) -> None:
     assert done.stdout == "1 experiment: 1 to compare, 1 of each\n"
 
 
+# Completion.
+
+
+def test_the_script_is_of_the_shell_that_was_named(shell: Any) -> None:
+    assert shell("epochd --show-completion zsh").stdout.startswith("#compdef epochd")
+    assert "complete --command epochd" in shell("epochd --show-completion fish").stdout
+    assert shell("epochd --show-completion nosh").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("train --activation sig", "sigmoid"),
+        ("sweep --activation relu,sig", "relu,sigmoid"),
+        ("train --dataset fas", "fashion_mnist"),
+        ("figure 01a20f00 gal", "gallery"),
+    ],
+)
+def test_names_are_completed(shell: Any, words: str, found: str) -> None:
+    count = len(words.split())
+    done = shell("epochd", COMP_WORDS=f"epochd {words}", COMP_CWORD=str(count), _EPOCHD_COMPLETE="complete_bash")
+    assert done.stdout.split() == [found]
+
+
 # A service of the command's own.
+
+
+def test_those_that_a_local_service_takes_up_first_are_told_of(api: Api) -> None:
+    with Client(str(api.base_url)) as client:
+        assert list(earlier(client, client.train("relu", 1))) == []
+        told = list(earlier(client, client.train("relu", 2)))
+    assert told[0] == "1 earlier experiment of this folder goes first"
+    assert told[2] == f"  cancel one: epochd cancel ID --url {client.url}"
 
 
 @pytest.mark.slow
@@ -465,14 +609,14 @@ def test_a_local_service_ends_with_the_command_however_that_ends(data_dir: Path,
     started = Started(*TRAIN, *options, cwd=data_dir)
     try:
         while "loss" not in (line := started.line()):  # an epoch has ended
-            assert line
+            assert line.strip()
         below = psutil.Process(started.process.pid).children(recursive=True)
         assert len(below) >= 2  # a service and its worker
         code, told = started.interrupted(number)
         if number != signal.SIGKILL:
             assert code == 130
             assert "goes on" in told
-            assert "epochd serve" in told
+            assert f"epochd serve --data-dir {shlex.quote(str(data_dir))}\n  cancel it then: epochd cancel " in told
             assert not any(one.is_running() for one in below)
         _, alive = psutil.wait_procs(below, timeout=60)
         assert alive == []

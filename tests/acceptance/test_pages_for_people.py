@@ -87,8 +87,6 @@ WITHOUT_JSON = {
     ("worker",): "runs until it is stopped",
     ("demo",): "is for people to look at",
     ("reproduce",): "writes a page",
-    ("export",): "writes files for other tools",
-    ("data", "fetch"): "leaves a file",
 }
 
 

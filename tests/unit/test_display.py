@@ -1,5 +1,6 @@
 """What people see of experiments in a terminal."""
 
+import io
 import math
 import unicodedata
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Group
 
-from service.commands.console import err, out, print_json, say, visible
+from service.commands.console import Messages, err, out, print_json, say, visible
 from service.commands.display import curves
 from service.domain.experiment import EpochMetrics
 
@@ -56,7 +57,21 @@ def test_curves_differ_without_colours() -> None:
     assert "x⠤ on test images" in text
 
 
-# What others wrote.
+# What is written.
+
+
+def test_a_line_that_ctrl_c_interrupts_is_not_written_again() -> None:
+    class Interrupted(io.StringIO):
+        def flush(self) -> None:
+            if self.getvalue() == "one\n":
+                raise KeyboardInterrupt
+
+    messages = Messages(file=Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        messages.print("one")
+    messages.print("two")
+    assert messages.file.getvalue() == "one\ntwo\n"  # type: ignore[attr-defined]
+
 
 STEERING = "".join(
     chr(code)

@@ -1,0 +1,51 @@
+"""Waiting for what goes on without the command, and leaving it."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+
+from service.commands.console import INTERRUPTED, SIGNALLED, err
+
+__all__ = ["leaving"]
+
+
+@contextlib.contextmanager
+def leaving(what: str, hints: Mapping[str, str]) -> Iterator[None]:
+    """Whoever stops waiting is told what goes on, and what can be done about it. SIGTERM and SIGHUP would end the
+    command at once, and leave a terminal without its cursor: they are as Ctrl-C, with codes of their own.
+    """
+    heard: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        with _signals_to(stop):
+            yield
+    except (KeyboardInterrupt, OSError) as error:
+        if isinstance(error, OSError) and not heard:
+            raise  # else it is the terminal that hung up, told to the bar that was on it
+        with contextlib.suppress(OSError):
+            err.show_cursor()  # the bar does it too, if it had begun
+        err.print(f"epochd: {what} goes on")
+        for hint, command in hints.items():
+            err.print(f"  {hint}: {command}")
+        raise SystemExit(SIGNALLED + heard[0] if heard else INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _signals_to(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """A signal that is ignored or handled already stays so."""
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
