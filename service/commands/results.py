@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from service.commands.calls import connect, either
-from service.commands.console import Output, err, fail, print_json, say
+from service.commands.console import Output, err, fail, misused, print_json, say
 from service.commands.data import fetch_shown
 from service.commands.environment import settings_of
 from service.commands.options import ApiKey, DataDir, Json, Url
@@ -117,7 +117,7 @@ def figure(
     """
     kind: Any = output.suffix.removeprefix(".").lower()
     if kind not in {"svg", "png", "html", "json"}:
-        fail(f"{output} ends in none of .svg, .png, .html and .json")
+        misused(f"{output} ends in none of .svg, .png, .html and .json")
     with connect(url, api_key) as api:
         drawn = either(api, of).draw(name, kind=kind, width=width)
     from service.client.files import whole_file

@@ -444,6 +444,7 @@ def test_what_cannot_be_meant_is_told_in_one_line(shell: Any, tmp_path: Path, li
         ("train --activation relu --depth 1 --local --api-key k", "--local"),
         ("train --activation relu --depth 1 --local --detach", "--local"),
         ("train --activation relu --depth 1 --data-dir x", "--data-dir"),
+        ("figure 00000000 gallery -o x.txt", "x.txt ends in none of"),
     ],
 )
 def test_what_is_not_written_so_is_told_by_its_option(shell: Any, line: str, said: str) -> None:
