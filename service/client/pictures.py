@@ -141,7 +141,8 @@ def read_file(source: str | PathLike[str] | Readable) -> bytes:
             if stat.S_ISREG(told.st_mode) and told.st_size > MOST_BYTES:
                 raise _too_large(os.fspath(source))
             return _all_of(file, os.fspath(source))
-    return _all_of(source, str(getattr(source, "name", "what is read")))
+    name = getattr(source, "name", None)  # of some it is a number
+    return _all_of(source, name if isinstance(name, str) else "what is read")
 
 
 def _all_of(file: Readable, name: str) -> bytes:

@@ -14,8 +14,6 @@ __all__ = ["app"]
 app = typer.Typer()
 
 INPUT = Path("-")
-MOST_BYTES = 10 * 2**20
-"""What a service takes at most, if its operator says nothing else."""
 
 
 @app.command()
@@ -49,13 +47,14 @@ def predict(
 
 
 def _content(picture: Path) -> bytes:
-    """A whole file, but no more than can be sent: it may have no end."""
-    name = "standard input" if picture == INPUT else str(picture)
+    from service.client import TooLarge, pictures
+
     try:
-        with open(0, "rb", closefd=False) if picture == INPUT else picture.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        if picture != INPUT:
+            return pictures.read_file(picture)
+        with open(0, "rb", closefd=False) as file:
+            return pictures.read_file(file)
+    except TooLarge as error:
+        fail(str(error))
     except OSError as error:
-        fail(f"{name} cannot be read: {error.strerror}")
-    if len(content) > MOST_BYTES:
-        fail(f"{name} is too large: a service takes {MOST_BYTES:,} bytes")
-    return content
+        fail(f"{'standard input' if picture == INPUT else picture} cannot be read: {error.strerror}")

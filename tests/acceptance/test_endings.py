@@ -482,9 +482,9 @@ def test_a_picture_is_read_from_standard_input_and_no_further_than_it_can_be_sen
     done = shell("epochd predict - --json <digit.png")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["experiment_id"] == good
-    for line, name in (("predict - </dev/zero", "standard input"), ("predict /dev/zero", "/dev/zero")):
+    for line, name in (("predict - </dev/zero", "what is read"), ("predict /dev/zero", "/dev/zero")):
         assert fails(shell(f"ulimit -v 4000000; epochd {line}")) == (
-            f"epochd: {name} is too large: a service takes 10,485,760 bytes"
+            f"epochd: {name} is no picture to send: it has more than 67,108,864 bytes"
         )
 
 
