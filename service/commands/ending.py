@@ -10,7 +10,7 @@ from rich.console import Console
 from typer import completion, rich_utils
 from typer.core import TyperGroup
 
-from service.commands.console import LEFT, Messages, Output, OutputError, fail, stopped
+from service.commands.console import LEFT, Messages, Output, OutputError, fail, stopped, visible
 from service.errors import EpochdError
 
 __all__ = ["Commands", "ended"]
@@ -47,6 +47,10 @@ def _ended_by_others() -> Iterator[None]:
         stopped()
     except BrokenPipeError:
         raise SystemExit(LEFT) from None
+    except Exception as error:
+        if isinstance(told := getattr(error, "message", None), str):  # Typer's own, which quote the words
+            error.message = visible(told)  # type: ignore[attr-defined]
+        raise
 
 
 def _typers_console(*, stderr: bool = False, **options: Any) -> Console:  # noqa: ANN401 - Rich's
