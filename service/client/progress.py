@@ -3,15 +3,24 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from service.domain.experiment import EpochMetrics, Experiment, Spec, Status
 from service.domain.sweep import Sweep
+from service.domain.text import visible
 
-__all__ = ["Display", "describe", "shown", "shown_epochs"]
+if TYPE_CHECKING:  # only who wants a bar pays for it
+    from rich.console import Console
+    from rich.progress import Progress
+
+__all__ = ["Display", "bar", "describe", "shown", "shown_epochs"]
 
 STEPS = 10
 """Lines for a whole wait, about."""
+NUMBERS = 41
+"""Columns of what `describe` says of an epoch."""
+BAR = (8, 40)
+"""Columns of a bar, at least and at most."""
 
 
 class Display(Protocol):
@@ -82,24 +91,39 @@ def shown_epochs(experiment: Experiment, *, wanted: bool) -> Iterator[_Epochs]:
 
 @contextlib.contextmanager
 def _bar(title: str, total: int, unit: str) -> Iterator[Display]:
-    # Only who wants a bar pays for it.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[text]}}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(title, total=total, text="")
+    with bar(title, total, unit, Console(stderr=True)) as bars:
+        (task,) = bars.task_ids
 
         class Bar:
             def show(self, done: int, text: str) -> None:
                 bars.update(task, completed=done, text=text)
 
         yield Bar()
+
+
+def bar(title: str, total: int, unit: str, console: "Console") -> "Progress":
+    """A bar that fits. Where there is little room the title is cut first, then there is no bar, and then no unit: what
+    is measured stays.
+    """
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    room = console.width - len(f" {total}/{total} {unit}  ") - NUMBERS
+    width = room - BAR[0] - 1 if room > 2 * BAR[0] else room
+    named = Text(visible(title) if width > 0 else "")
+    named.truncate(max(width, 0), overflow="ellipsis")
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)] if named else []
+    if (left := room - named.cell_len - 1) >= BAR[0]:
+        columns.append(BarColumn(bar_width=min(left, BAR[1])))
+    done = "{task.completed:.0f}/{task.total:.0f}" + (f" {unit}" if room > 0 else "")
+    numbers = Column(no_wrap=True, overflow="ellipsis")
+    columns.append(TextColumn(f"{done}  {{task.fields[text]}}", markup=False, table_column=numbers))
+    bars = Progress(*columns, console=console)
+    bars.add_task(named.plain, total=total, text="")
+    return bars
 
 
 def describe(value: EpochMetrics | Sweep) -> str:
@@ -113,4 +137,4 @@ def describe(value: EpochMetrics | Sweep) -> str:
 
 
 def _title(spec: Spec) -> str:
-    return spec.name or f"{spec.activation}, depth {spec.depth}"
+    return visible(spec.name or f"{spec.activation}, depth {spec.depth}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shutil
 from typing import Any, NoReturn
 
@@ -10,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
+from service.domain.text import STEERING, visible
 from service.errors import EpochdError
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "print_json",
     "say",
     "stopped",
-    "visible",
 ]
 
 MISUSED = 2
@@ -43,17 +42,8 @@ LEFT = 141
 UNLIMITED = (1000, 100)
 """Columns and lines: a narrow terminal breaks a line, but nothing is cut off. An id that is cut is of no use. In a dumb
 terminal Rich heeds the columns only if it is told the lines, too."""
-STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What a terminal obeys instead of showing it: control characters but line ends, and what turns a text around."""
 BLANK = " \u2800"
 """A space, and a plot's."""
-
-
-def visible(text: str) -> str:
-    """The same text with an escape for each character that a terminal would obey: names of experiments and of files are
-    others' words.
-    """
-    return STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def columns() -> int:

@@ -10,7 +10,8 @@ from rich.console import Console
 from typer import completion, rich_utils
 from typer.core import TyperGroup
 
-from service.commands.console import LEFT, Messages, Output, OutputError, fail, stopped, visible
+from service.commands.console import LEFT, Messages, Output, OutputError, fail, stopped
+from service.domain.text import visible
 from service.errors import EpochdError
 
 __all__ = ["Commands", "ended"]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Group
 
-from service.commands.console import Messages, err, out, print_json, say, visible
+from service.commands.console import Messages, err, out, print_json, say
 from service.commands.display import curves
 from service.domain.experiment import EpochMetrics
+from service.domain.text import visible
 
 
 def epochs(*losses: float) -> list[EpochMetrics]:
