@@ -10,6 +10,11 @@ from service.commands.console import INTERRUPTED, SIGNALLED, err
 
 __all__ = ["leaving"]
 
+AGAIN_SECONDS = 0.5
+"""Until a signal that came to nothing is heard again: Python drops what is raised while it clears up an object, or the
+lock of an import.
+"""
+
 
 @contextlib.contextmanager
 def leaving(what: str, hints: Mapping[str, str]) -> Iterator[None]:
@@ -19,6 +24,8 @@ def leaving(what: str, hints: Mapping[str, str]) -> Iterator[None]:
     heard: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if not heard and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
         heard.append(number)
         raise KeyboardInterrupt
 
@@ -39,7 +46,7 @@ def leaving(what: str, hints: Mapping[str, str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _signals_to(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """A signal that is ignored or handled already stays so."""
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    names = ("SIGTERM", "SIGHUP", "SIGALRM") if threading.current_thread() is threading.main_thread() else ()
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
@@ -47,5 +54,7 @@ def _signals_to(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]
     try:
         yield
     finally:
+        if ours and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
