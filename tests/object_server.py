@@ -89,10 +89,18 @@ class ObjectServer:
     def frozen(self) -> Iterator[None]:
         """The server takes connections and answers nothing."""
         os.kill(self.process.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while {one.read_text().rsplit(")", 1)[1].split()[0] for one in self._threads()} != {"T"}:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         try:
             yield
         finally:
             os.kill(self.process.pid, signal.SIGCONT)
+
+    def _threads(self) -> list[Path]:
+        """Where the system tells how each of its threads is."""
+        return list(Path(f"/proc/{self.process.pid}/task").glob("*/stat"))
 
     def size(self) -> int:
         """How many bytes its files have."""

@@ -51,6 +51,8 @@ class PatientClient(Client):
     def close(self) -> None:
         """Close the connections."""
         self._stop()
+        if self._silence.is_alive():  # Python may crash where a thread wakes up at its end
+            self._silence.join()
         super().close()
 
     def _tell(self, what: str) -> None:

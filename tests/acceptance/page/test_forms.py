@@ -381,6 +381,8 @@ def test_a_half_filled_form_outlives_a_key_but_not_who_signs_out(browser: Browse
     with serving(tmp_path, "--no-worker") as service:
         guarded = Guarded(service, tmp_path)
         with guarded.http, watched(browser, guarded.url) as seen:
+            while guarded.http.get("/session").json()["name"] != "keeper":
+                pass
             page = seen.open("#/experiments/new")
             sign_in(page, guarded.key("goes", "write"))
             page.get_by_label("Name").fill("half")
