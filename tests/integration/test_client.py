@@ -22,7 +22,7 @@ from service import client as clients
 from service.client import ApiError, Async, AsyncClient, Client, ExperimentHandle, Retries, Sync
 from service.domain.experiment import EpochMetrics, Experiment, Status
 from service.settings import Settings
-from service.store import queue, workers
+from service.store import experiments, queue, workers
 from service.store.queue import Claim
 from tests.integration.conftest import Api, claim, finish, record, serving
 from tests.integration.gate import Gate, gate_to
@@ -473,17 +473,16 @@ def test_a_wait_ends_in_time(client: Any) -> None:
         client.sweep(grid={"activation": ["relu"], "depth": [1]}).wait(timeout=0.2)
 
 
-def test_an_experiment_that_is_deleted_meanwhile_ends_the_wait(tmp_path: Path, connect: Callable[..., Any]) -> None:
-    # The stream looks for events so seldom that it never sees the end.
-    with serving(Settings(data_dir=tmp_path / "seldom", poll_seconds=1)) as api:
-        claimed = claim(api)
-        record(api, claimed, 1)
-        epochs = connect(api.base_url).get_experiment(claimed.experiment_id).epochs()
-        assert next(epochs).epoch == 1
-        fail(api, claimed)
-        api.delete(f"/experiments/{claimed.experiment_id}").raise_for_status()
-        with pytest.raises(clients.ExperimentNotFound, match="was deleted"):
-            next(epochs)
+def test_an_experiment_that_is_deleted_meanwhile_ends_the_wait(api: Api, client: Any) -> None:
+    claimed = claim(api)
+    record(api, claimed, 1)
+    epochs = client.get_experiment(claimed.experiment_id).epochs()
+    assert next(epochs).epoch == 1
+    with api.ports.database.write() as session:  # at once: its stream never sees the end
+        queue.fail(session, claimed, "training_diverged", "the loss became NaN in epoch 3")
+        experiments.delete_finished(session, claimed.experiment_id)
+    with pytest.raises(clients.ExperimentNotFound, match="was deleted"):
+        next(epochs)
 
 
 @pytest.mark.parametrize("progress", [True, False])
