@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from types import FrameType
 from service.client import Client
 from service.domain.access import Actor, Scope
 from service.errors import EpochdError
+from service.processes import signals_to
 from service.settings import Settings
 from service.store import keys, trail
 from service.store.session import Database
@@ -47,7 +47,7 @@ def running_service(settings: Settings, *, log_name: str) -> Iterator[tuple[Clie
     url = f"http://127.0.0.1:{port}"
     log = settings.data_dir / log_name
     command = [sys.executable, "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with _interrupted_by_signals(), _own_key(settings) as key:
+    with signals_to(_interrupt, "SIGTERM", "SIGHUP"), _own_key(settings) as key:
         yield from _run([*command, "--until-stdin-closes"], url, log, settings, key)
 
 
@@ -106,23 +106,9 @@ def _run(command: list[str], url: str, log: Path, settings: Settings, key: str |
             process.stdin.close()
 
 
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """What would end this process at once ends it in order. A signal that is ignored or handled stays so."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """What would end this process at once ends it in order."""
+    raise KeyboardInterrupt
 
 
 def _free_port() -> int:

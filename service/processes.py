@@ -3,14 +3,16 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
-__all__ = ["OwnFolder", "at_end_of_input", "keep_private"]
+__all__ = ["OwnFolder", "at_end_of_input", "keep_private", "signals_to"]
 
 PRIVATE = 0o077
 """As a umask."""
@@ -41,6 +43,24 @@ def at_end_of_input(act: Callable[[], None]) -> None:
         act()
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def signals_to(act: Callable[[int, FrameType | None], None], *names: str) -> Iterator[None]:
+    """Act meanwhile at signals of these names, as far as this system has them. One that is ignored or handled already
+    stays so. Only the main thread can: in any other nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        names = ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, act)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class OwnFolder:

@@ -2,11 +2,11 @@
 
 import contextlib
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 
 from service.commands.console import INTERRUPTED, SIGNALLED, err
+from service.processes import signals_to
 
 __all__ = ["leaving"]
 
@@ -24,14 +24,18 @@ def leaving(what: str, hints: Mapping[str, str]) -> Iterator[None]:
     heard: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if not heard and hasattr(signal, "setitimer"):
+        if not heard and hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) is stop:
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
         heard.append(number)
         raise KeyboardInterrupt
 
     try:
-        with _signals_to(stop):
-            yield
+        with signals_to(stop, "SIGTERM", "SIGHUP", "SIGALRM"):
+            try:
+                yield
+            finally:
+                if heard and hasattr(signal, "setitimer"):
+                    signal.setitimer(signal.ITIMER_REAL, 0)
     except (KeyboardInterrupt, OSError) as error:
         if isinstance(error, OSError) and not heard:
             raise  # else it is the terminal that hung up, told to the bar that was on it
@@ -41,20 +45,3 @@ def leaving(what: str, hints: Mapping[str, str]) -> Iterator[None]:
         for hint, command in hints.items():
             err.print(f"  {hint}: {command}")
         raise SystemExit(SIGNALLED + heard[0] if heard else INTERRUPTED) from None
-
-
-@contextlib.contextmanager
-def _signals_to(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """A signal that is ignored or handled already stays so."""
-    names = ("SIGTERM", "SIGHUP", "SIGALRM") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        if ours and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
