@@ -50,19 +50,12 @@ def fails(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
     return line
 
 
-class Service:
-    """A running `epochd serve`."""
+class Served:
+    """A service that answers at a URL, whoever runs it."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, banner: str) -> None:
-        self.process = process
+    def __init__(self, url: str) -> None:
         self.url = url
-        self.banner = banner
         self.http = httpx.Client(base_url=url, timeout=30)
-
-    def processes(self) -> list[psutil.Process]:
-        """The service's process and every one below it."""
-        top = psutil.Process(self.process.pid)
-        return [top, *top.children(recursive=True)]
 
     def create(self, **spec: object) -> dict[str, Any]:
         response = self.http.post("/experiments", json=spec)
@@ -89,6 +82,20 @@ class Service:
         found = self.until(experiment_id, lambda body: body["finished_at"] is not None)
         assert found["status"] == "succeeded", found
         return found
+
+
+class Service(Served):
+    """A running `epochd serve`."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, banner: str) -> None:
+        super().__init__(url)
+        self.process = process
+        self.banner = banner
+
+    def processes(self) -> list[psutil.Process]:
+        """The service's process and every one below it."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal as a terminal does, to the whole group; return the exit code."""

@@ -22,7 +22,9 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.acceptance.conftest import Service, serving
+from service.settings import Settings
+from tests.acceptance.conftest import Served, Service, serving
+from tests.integration import conftest as integration
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = "4.14.1"
@@ -188,10 +190,13 @@ def models(trained: Service) -> dict[str, str]:
 
 
 @pytest.fixture
-def idle(tmp_path: Path, browser_path: str) -> Iterator[Service]:
+def idle(tmp_path: Path, sqlite_template: Path, browser_path: str) -> Iterator[Served]:
     """A service without a worker: what is queued stays queued."""
-    with serving(tmp_path, "--no-worker") as service:
-        yield service
+    shutil.copy(sqlite_template, tmp_path)
+    with integration.serving(Settings(data_dir=tmp_path)) as api:
+        served = Served(str(api.base_url))
+        with served.http:
+            yield served
 
 
 @pytest.fixture

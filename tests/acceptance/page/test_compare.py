@@ -6,25 +6,25 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.acceptance.conftest import Service
+from tests.acceptance.conftest import Served
 from tests.acceptance.page.conftest import Watched, watched
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def desk(browser: Browser, idle: Service) -> Iterator[Watched]:
+def desk(browser: Browser, idle: Served) -> Iterator[Watched]:
     """The page of a service that trains nothing."""
     with watched(browser, idle.url) as found:
         yield found
 
 
-def queued(service: Service, **spec: object) -> str:
+def queued(service: Served, **spec: object) -> str:
     experiment_id: str = service.create(**{"activation": "relu", "depth": 1} | spec)["id"]
     return experiment_id
 
 
-def delete(service: Service, experiment_id: str) -> None:
+def delete(service: Served, experiment_id: str) -> None:
     service.http.post(f"/experiments/{experiment_id}/cancel").raise_for_status()
     service.http.delete(f"/experiments/{experiment_id}").raise_for_status()
 
@@ -38,7 +38,7 @@ def traces(seen: Watched) -> list[str]:
     return names
 
 
-def test_what_is_gone_is_named_and_the_rest_is_compared(desk: Watched, idle: Service) -> None:
+def test_what_is_gone_is_named_and_the_rest_is_compared(desk: Watched, idle: Served) -> None:
     first, second, third = (queued(idle, name=name) for name in ("alpha", "beta", "gamma"))
     delete(idle, third)
     page = desk.open(f"#/compare?ids={third},{first},{second}")
@@ -56,7 +56,7 @@ def test_what_is_gone_is_named_and_the_rest_is_compared(desk: Watched, idle: Ser
     desk.forgive("404")
 
 
-def test_nothing_is_left_to_compare(desk: Watched, idle: Service) -> None:
+def test_nothing_is_left_to_compare(desk: Watched, idle: Served) -> None:
     only = queued(idle, name="alpha")
     page = desk.open(f"#/compare?ids={only},{uuid.uuid4()}")
     expect(links(desk)).to_have_text(["alpha"])
@@ -68,7 +68,7 @@ def test_nothing_is_left_to_compare(desk: Watched, idle: Service) -> None:
     desk.forgive("404")
 
 
-def test_names_that_repeat_are_told_apart(desk: Watched, idle: Service) -> None:
+def test_names_that_repeat_are_told_apart(desk: Watched, idle: Served) -> None:
     same = [{"seed": 1}, {"seed": 2}, {"seed": 2}]
     ids = [queued(idle, name="same", **spec) for spec in same] + [queued(idle, name="other", depth=2)]
     desk.open(f"#/compare?ids={','.join(ids)}")
@@ -78,7 +78,7 @@ def test_names_that_repeat_are_told_apart(desk: Watched, idle: Service) -> None:
     assert traces(desk) == labels
 
 
-def test_the_table_keeps_its_focus_and_its_scroll(browser: Browser, idle: Service) -> None:
+def test_the_table_keeps_its_focus_and_its_scroll(browser: Browser, idle: Served) -> None:
     ids = [queued(idle, name=f"a long name without end {at}", seed=at) for at in range(2)]
     with watched(browser, idle.url, viewport={"width": 360, "height": 740}) as seen:
         page = seen.open(f"#/compare?ids={','.join(ids)}")
@@ -96,7 +96,7 @@ def test_the_table_keeps_its_focus_and_its_scroll(browser: Browser, idle: Servic
         assert table.evaluate("(one) => one.scrollLeft") == 40
 
 
-def test_more_than_can_be_told_apart_are_counted(desk: Watched, idle: Service) -> None:
+def test_more_than_can_be_told_apart_are_counted(desk: Watched, idle: Served) -> None:
     answer = idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}, "seeds": 30})
     sweep = answer.raise_for_status().json()["id"]
     members = idle.http.get("/experiments", params={"sweep_id": sweep, "limit": 200}).json()["data"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.acceptance.conftest import Service
+from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, points, scroll_to, settle, until_points, watched
 
 pytestmark = pytest.mark.slow
@@ -139,9 +139,7 @@ def test_several_experiments_are_compared(seen: Watched, trained: Service, model
     expect(page.get_by_role("region", name="Comparison").locator("tbody tr")).to_have_count(2)
 
 
-def test_the_table_has_pages_without_end_and_new_experiments_come_by_themselves(
-    browser: Browser, idle: Service
-) -> None:
+def test_the_table_has_pages_without_end_and_new_experiments_come_by_themselves(browser: Browser, idle: Served) -> None:
     idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}, "seeds": 130}).raise_for_status()
     with watched(browser, idle.url) as seen:
         page = seen.open()
@@ -177,7 +175,7 @@ def test_the_table_is_sorted_by_the_service(seen: Watched, models: dict[str, str
     expect(names).to_have_text(["deep", "able"])
 
 
-def test_an_empty_service_says_what_to_do(browser: Browser, idle: Service) -> None:
+def test_an_empty_service_says_what_to_do(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open()
         expect(page.get_by_text("Nothing has been trained yet.")).to_be_visible()
@@ -197,7 +195,7 @@ def test_a_missing_experiment_is_an_answer_and_no_blank_page(seen: Watched) -> N
     seen.forgive("404")
 
 
-def test_nobody_asks_for_a_deleted_experiment(browser: Browser, idle: Service) -> None:
+def test_nobody_asks_for_a_deleted_experiment(browser: Browser, idle: Served) -> None:
     created = idle.create(activation="relu", depth=1, name="goes")
     held: list[Route] = []
 
@@ -242,7 +240,7 @@ def test_an_experiment_that_may_not_be_deleted_is_followed_on(
     seen.forgive("409")
 
 
-def test_a_double_click_repeats_an_experiment_once(browser: Browser, idle: Service) -> None:
+def test_a_double_click_repeats_an_experiment_once(browser: Browser, idle: Served) -> None:
     created = idle.create(activation="relu", depth=1, name="once")
     idle.http.post(created["links"]["cancel"]).raise_for_status()
     with watched(browser, idle.url) as seen:

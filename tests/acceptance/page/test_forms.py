@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.acceptance.conftest import Service, serving
+from tests.acceptance.conftest import Served, serving
 from tests.acceptance.page.conftest import watched
 from tests.acceptance.page.test_access import Guarded, refused, sign_in
 
@@ -33,7 +33,7 @@ def another_language(page: Page, heading: str) -> None:
     expect(page.get_by_role("heading", name=heading)).to_be_visible()
 
 
-def test_the_form_has_the_fields_bounds_and_choices_of_the_api(browser: Browser, idle: Service) -> None:
+def test_the_form_has_the_fields_bounds_and_choices_of_the_api(browser: Browser, idle: Served) -> None:
     spec = idle.http.get("/openapi.json").json()["components"]["schemas"]["Spec"]
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
@@ -52,7 +52,7 @@ def test_the_form_has_the_fields_bounds_and_choices_of_the_api(browser: Browser,
             assert (control.get_attribute("required") is not None) == (name in spec["required"])
 
 
-def test_what_is_wrong_stands_beside_its_field(browser: Browser, idle: Service) -> None:
+def test_what_is_wrong_stands_beside_its_field(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
         page.get_by_role("button", name="Train").click()
@@ -72,7 +72,7 @@ def test_what_is_wrong_stands_beside_its_field(browser: Browser, idle: Service) 
         seen.forgive("422")
 
 
-def test_a_network_is_counted_before_it_is_queued(browser: Browser, idle: Service) -> None:
+def test_a_network_is_counted_before_it_is_queued(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
         page.get_by_label("Activation").select_option("relu")
@@ -94,7 +94,7 @@ def test_a_network_is_counted_before_it_is_queued(browser: Browser, idle: Servic
 HARD_TAGS = ["a", "x,y", wide("1,2"), "一、二", '"q"', 'say "so"', '5" disk, "old"', " spaced ", "b"]
 
 
-def test_an_experiment_is_changed_and_trained_anew(browser: Browser, idle: Service) -> None:
+def test_an_experiment_is_changed_and_trained_anew(browser: Browser, idle: Served) -> None:
     first = idle.create(activation="gelu", depth=4, units=20, learning_rate=0.01, tags=HARD_TAGS, name="it's")
     with watched(browser, idle.url) as seen:
         page = seen.open(f"#/experiments/{first['id']}")
@@ -106,7 +106,7 @@ def test_an_experiment_is_changed_and_trained_anew(browser: Browser, idle: Servi
         assert changed["spec"] == first["spec"] | {"depth": 5}
 
 
-def test_a_sweep_is_counted_by_a_dry_run_and_queued(browser: Browser, idle: Service) -> None:
+def test_a_sweep_is_counted_by_a_dry_run_and_queued(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
         expect(
@@ -131,7 +131,7 @@ def test_a_sweep_is_counted_by_a_dry_run_and_queued(browser: Browser, idle: Serv
         assert sweep["spec"]["grid"]["learning_rate"] == {"start": 0.0001, "stop": 0.1, "count": 4, "scale": "log"}
 
 
-def test_what_is_wrong_with_a_sweep_stands_beside_its_field(browser: Browser, idle: Service) -> None:
+def test_what_is_wrong_with_a_sweep_stands_beside_its_field(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
         page.locator("#f-grid-depth").fill("1, 1")
@@ -150,7 +150,7 @@ def test_what_is_wrong_with_a_sweep_stands_beside_its_field(browser: Browser, id
 
 
 @pytest.mark.parametrize("noun", ["experiments", "sweeps"])
-def test_a_lost_answer_and_a_double_click_make_nothing_twice(browser: Browser, idle: Service, noun: str) -> None:
+def test_a_lost_answer_and_a_double_click_make_nothing_twice(browser: Browser, idle: Served, noun: str) -> None:
     keys: list[str] = []
 
     def lose_the_first(route: Route) -> None:
@@ -194,7 +194,7 @@ def test_a_lost_answer_and_a_double_click_make_nothing_twice(browser: Browser, i
         seen.forgive("net::ERR_")
 
 
-def test_a_changed_form_is_another_request(browser: Browser, idle: Service) -> None:
+def test_a_changed_form_is_another_request(browser: Browser, idle: Served) -> None:
     keys: list[str] = []
 
     def lose(route: Route) -> None:
@@ -215,7 +215,7 @@ def test_a_changed_form_is_another_request(browser: Browser, idle: Service) -> N
         seen.forgive("net::ERR_")
 
 
-def test_what_is_no_number_is_told_and_neither_checked_nor_sent(browser: Browser, idle: Service) -> None:
+def test_what_is_no_number_is_told_and_neither_checked_nor_sent(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
         page.get_by_label("Activation").select_option("relu")
@@ -242,7 +242,7 @@ def test_what_is_no_number_is_told_and_neither_checked_nor_sent(browser: Browser
         assert queued["spec"] | {"epochs": 12, "learning_rate": 0.0015, "priority": -7} == queued["spec"]
 
 
-def test_whole_numbers_are_counted_by_arrow_keys(browser: Browser, idle: Service) -> None:
+def test_whole_numbers_are_counted_by_arrow_keys(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
         depth = page.get_by_role("spinbutton", name="Depth")
@@ -254,7 +254,7 @@ def test_whole_numbers_are_counted_by_arrow_keys(browser: Browser, idle: Service
         expect(page.get_by_text("with 12,730 parameters")).to_be_visible()
 
 
-def test_a_plan_and_faults_go_with_what_they_were_of(browser: Browser, idle: Service) -> None:
+def test_a_plan_and_faults_go_with_what_they_were_of(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
         depth, plan = page.get_by_label("Depth"), page.locator(".plan")
@@ -272,7 +272,7 @@ def test_a_plan_and_faults_go_with_what_they_were_of(browser: Browser, idle: Ser
         seen.forgive("422")
 
 
-def test_what_was_typed_is_kept_until_it_is_sent(browser: Browser, idle: Service) -> None:
+def test_what_was_typed_is_kept_until_it_is_sent(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
         page.get_by_label("Activation").select_option("relu")
@@ -299,7 +299,7 @@ def test_what_was_typed_is_kept_until_it_is_sent(browser: Browser, idle: Service
         expect(page.locator("#f-epochs")).to_have_value("10")
 
 
-def test_values_in_the_address_go_before_what_was_typed(browser: Browser, idle: Service) -> None:
+def test_values_in_the_address_go_before_what_was_typed(browser: Browser, idle: Served) -> None:
     first = idle.create(activation="gelu", depth=4, name="first")
     with watched(browser, idle.url) as seen:
         page = seen.open("#/experiments/new")
@@ -316,7 +316,7 @@ def test_values_in_the_address_go_before_what_was_typed(browser: Browser, idle: 
         expect(page.locator("#f-depth")).to_have_value("9")
 
 
-def test_a_sweep_is_kept_as_it_was_typed_also_while_the_service_is_away(browser: Browser, idle: Service) -> None:
+def test_a_sweep_is_kept_as_it_was_typed_also_while_the_service_is_away(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
         page.get_by_label("tanh", exact=True).check()
@@ -350,7 +350,7 @@ def test_a_sweep_is_kept_as_it_was_typed_also_while_the_service_is_away(browser:
         seen.forgive("422")
 
 
-def test_a_lost_answer_makes_nothing_twice_in_another_language_either(browser: Browser, idle: Service) -> None:
+def test_a_lost_answer_makes_nothing_twice_in_another_language_either(browser: Browser, idle: Served) -> None:
     def lose(route: Route) -> None:
         route.fetch()
         route.abort("connectionreset")
@@ -400,7 +400,7 @@ def test_a_half_filled_form_outlives_a_key_but_not_who_signs_out(browser: Browse
             refused(seen)
 
 
-def test_fields_to_vary_are_looked_through_by_keyboard(browser: Browser, idle: Service) -> None:
+def test_fields_to_vary_are_looked_through_by_keyboard(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
         pick = page.get_by_label("Vary something else")
@@ -420,7 +420,7 @@ def test_fields_to_vary_are_looked_through_by_keyboard(browser: Browser, idle: S
         seen.forgive("422")
 
 
-def test_seeds_are_not_asked_for_where_the_seed_varies(browser: Browser, idle: Service) -> None:
+def test_seeds_are_not_asked_for_where_the_seed_varies(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
         page.get_by_label("Vary something else").select_option("seed")
@@ -436,7 +436,7 @@ def test_seeds_are_not_asked_for_where_the_seed_varies(browser: Browser, idle: S
         seen.forgive("422")
 
 
-def test_lists_are_read_as_a_japanese_keyboard_writes_them(browser: Browser, idle: Service) -> None:
+def test_lists_are_read_as_a_japanese_keyboard_writes_them(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url, locale="ja-JP") as seen:
         page = seen.open("#/sweeps/new")
         depth, plan = page.locator("#f-grid-depth"), page.locator(".plan")
@@ -458,7 +458,7 @@ def test_lists_are_read_as_a_japanese_keyboard_writes_them(browser: Browser, idl
     ],
 )
 def test_hints_are_words_and_show_both_bounds(
-    browser: Browser, idle: Service, locale: str, priority: str, rate: str
+    browser: Browser, idle: Served, locale: str, priority: str, rate: str
 ) -> None:
     with watched(browser, idle.url, locale=locale) as seen:
         page = seen.open("#/experiments/new")

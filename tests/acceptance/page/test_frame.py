@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Response, Route, expect
 
-from tests.acceptance.conftest import Service, serving
+from tests.acceptance.conftest import Served, Service, serving
 from tests.acceptance.page.conftest import data_folder, points, scroll_to, settle, until_points, watched
 
 pytestmark = pytest.mark.slow
@@ -81,7 +81,7 @@ def serious_faults(page: Page) -> list[tuple[str, list[str]]]:
     ]
 
 
-def test_everything_can_be_done_by_keyboard(browser: Browser, idle: Service) -> None:
+def test_everything_can_be_done_by_keyboard(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open()
         page.keyboard.press("Tab")
@@ -119,7 +119,7 @@ def tab_to(page: Page, text: str, name: str = "") -> None:
     pytest.fail(f"Tab never comes to {text or name}")
 
 
-def test_the_reader_s_language_is_spoken_and_can_be_changed(browser: Browser, idle: Service) -> None:
+def test_the_reader_s_language_is_spoken_and_can_be_changed(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url, locale="ja-JP") as seen:
         page = seen.open()
         expect(page.get_by_role("heading", name="実験")).to_be_visible()
@@ -130,7 +130,7 @@ def test_the_reader_s_language_is_spoken_and_can_be_changed(browser: Browser, id
         expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
 
 
-def test_both_languages_have_all_words(browser: Browser, idle: Service) -> None:
+def test_both_languages_have_all_words(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open()
         words = {
@@ -150,7 +150,7 @@ def test_both_languages_have_all_words(browser: Browser, idle: Service) -> None:
     assert unused == []
 
 
-def test_colours_follow_the_system_and_a_switch(browser: Browser, idle: Service) -> None:
+def test_colours_follow_the_system_and_a_switch(browser: Browser, idle: Served) -> None:
     colour = "() => getComputedStyle(document.documentElement).backgroundColor"
     with watched(browser, idle.url, color_scheme="dark") as seen:
         page = seen.open()
@@ -237,7 +237,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_an_odd_name_is_only_text_and_breaks_no_view(browser: Browser, idle: Service, name: str) -> None:
+def test_an_odd_name_is_only_text_and_breaks_no_view(browser: Browser, idle: Served, name: str) -> None:
     created = idle.create(activation="relu", depth=1, name=name, tags=[name[:60]])
     idle.http.post(created["links"]["cancel"]).raise_for_status()
     with watched(browser, idle.url, **PHONE) as seen:
@@ -252,7 +252,7 @@ def test_an_odd_name_is_only_text_and_breaks_no_view(browser: Browser, idle: Ser
             expect(page.get_by_role("dialog")).to_contain_text(f"Delete \u2068{name}\u2069, with")
 
 
-def test_what_another_window_deletes_is_said_in_this_one(browser: Browser, idle: Service) -> None:
+def test_what_another_window_deletes_is_said_in_this_one(browser: Browser, idle: Served) -> None:
     created = idle.create(activation="relu", depth=1, name="shared")
     idle.http.post(created["links"]["cancel"]).raise_for_status()
     with watched(browser, idle.url) as one, watched(browser, idle.url) as other:
@@ -266,7 +266,7 @@ def test_what_another_window_deletes_is_said_in_this_one(browser: Browser, idle:
         one.forgive("404")
 
 
-def test_no_window_is_too_small_or_too_large(browser: Browser, idle: Service) -> None:
+def test_no_window_is_too_small_or_too_large(browser: Browser, idle: Served) -> None:
     asked = {"base": {"activation": "gelu"}, "grid": {"depth": [1, 2]}, "seeds": 250, "name": "queue"}
     sweep = idle.http.post("/sweeps", json=asked).raise_for_status().json()
     for locale in ("en-GB", "ja-JP"):
@@ -312,12 +312,12 @@ def test_the_page_outlives_a_restart_in_the_middle_of_training(
 
 
 @pytest.mark.parametrize("address", ["#main", "#/", "#experiments"])
-def test_an_address_without_a_view_opens_the_first_one(browser: Browser, idle: Service, address: str) -> None:
+def test_an_address_without_a_view_opens_the_first_one(browser: Browser, idle: Served, address: str) -> None:
     with watched(browser, idle.url) as seen:
         expect(seen.open(address).get_by_role("heading", name="Experiments")).to_be_visible()
 
 
-def test_a_browser_that_remembers_nothing_shows_the_page(browser: Browser, idle: Service) -> None:
+def test_a_browser_that_remembers_nothing_shows_the_page(browser: Browser, idle: Served) -> None:
     refuse = "Object.defineProperty(globalThis, 'localStorage', {get() { throw new DOMException('denied') }})"
     with watched(browser, idle.url) as seen:
         seen.page.add_init_script(refuse)
@@ -328,7 +328,7 @@ def test_a_browser_that_remembers_nothing_shows_the_page(browser: Browser, idle:
         expect(page.get_by_role("heading", name="\u5b9f\u9a13")).to_be_visible()
 
 
-def test_whoever_comes_back_finds_the_table_as_it_was_left(browser: Browser, idle: Service) -> None:
+def test_whoever_comes_back_finds_the_table_as_it_was_left(browser: Browser, idle: Served) -> None:
     idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}, "seeds": 70}).raise_for_status()
     with watched(browser, idle.url) as seen:
         page = seen.open()
@@ -350,7 +350,7 @@ def test_whoever_comes_back_finds_the_table_as_it_was_left(browser: Browser, idl
         expect(rows.first).to_be_visible()
 
 
-def test_a_view_that_is_slow_takes_no_title_from_the_next(browser: Browser, idle: Service) -> None:
+def test_a_view_that_is_slow_takes_no_title_from_the_next(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         held: list[Route] = []
         seen.page.route("**/openapi.json", lambda route: held.append(route))
@@ -366,7 +366,7 @@ def test_a_view_that_is_slow_takes_no_title_from_the_next(browser: Browser, idle
         expect(page).to_have_title("Sweeps \u00b7 epochd")
 
 
-def test_a_name_that_nobody_sees_is_no_name(browser: Browser, idle: Service) -> None:
+def test_a_name_that_nobody_sees_is_no_name(browser: Browser, idle: Served) -> None:
     idle.create(activation="relu", depth=1, name="\u200b \u202e")
     with watched(browser, idle.url) as seen:
         expect(seen.open().get_by_role("link", name="relu, depth 1")).to_be_visible()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.acceptance.conftest import Service, serving
+from tests.acceptance.conftest import Served, Service, serving
 from tests.acceptance.page.conftest import Watched, scroll_to, watched
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def told_to_wait(page: Page, address: str, times: int = 2) -> None:
 
 
 @pytest.mark.parametrize("list_", ["experiments", "sweeps"])
-def test_a_list_that_was_told_to_wait_goes_on_afterwards(browser: Browser, idle: Service, list_: str) -> None:
+def test_a_list_that_was_told_to_wait_goes_on_afterwards(browser: Browser, idle: Served, list_: str) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open(f"#/{list_}")
         told_to_wait(page, f"**/{list_}?*")
@@ -40,7 +40,7 @@ def test_a_list_that_was_told_to_wait_goes_on_afterwards(browser: Browser, idle:
 
 
 def test_a_filter_that_is_refused_is_told_beside_its_field_and_the_next_one_is_followed(
-    browser: Browser, idle: Service
+    browser: Browser, idle: Served
 ) -> None:
     idle.create(activation="relu", depth=1, name="first")
     with watched(browser, idle.url) as seen:
@@ -60,7 +60,7 @@ def test_a_filter_that_is_refused_is_told_beside_its_field_and_the_next_one_is_f
         seen.forgive("422")
 
 
-def test_a_filter_that_is_no_number_is_told_and_changes_nothing(browser: Browser, idle: Service) -> None:
+def test_a_filter_that_is_no_number_is_told_and_changes_nothing(browser: Browser, idle: Served) -> None:
     idle.create(activation="relu", depth=1, name="first")
     with watched(browser, idle.url) as seen:
         page = seen.open()
@@ -74,7 +74,7 @@ def test_a_filter_that_is_no_number_is_told_and_changes_nothing(browser: Browser
 
 
 def test_a_row_of_a_long_table_that_another_window_deletes_goes_and_the_table_goes_on(
-    browser: Browser, idle: Service
+    browser: Browser, idle: Served
 ) -> None:
     asked = {"base": {"activation": "relu", "depth": 1}, "seeds": 210}
     idle.http.post("/sweeps", json=asked).raise_for_status()
@@ -120,7 +120,7 @@ def test_without_a_stream_of_its_own_a_view_is_told_now_and_then(browser: Browse
             seen.forgive("429")
 
 
-def test_a_question_goes_with_the_view_that_asked_it(browser: Browser, idle: Service) -> None:
+def test_a_question_goes_with_the_view_that_asked_it(browser: Browser, idle: Served) -> None:
     created = idle.create(activation="relu", depth=1, name="kept")
     idle.http.post(created["links"]["cancel"]).raise_for_status()
     with watched(browser, idle.url) as seen:
@@ -134,7 +134,7 @@ def test_a_question_goes_with_the_view_that_asked_it(browser: Browser, idle: Ser
         assert idle.get(created["id"])["status"] == "cancelled"
 
 
-def test_a_deletion_without_an_answer_is_told_as_not_done(browser: Browser, idle: Service) -> None:
+def test_a_deletion_without_an_answer_is_told_as_not_done(browser: Browser, idle: Served) -> None:
     created = idle.create(activation="relu", depth=1, name="kept")
     idle.http.post(created["links"]["cancel"]).raise_for_status()
     with watched(browser, idle.url) as seen:
@@ -146,7 +146,7 @@ def test_a_deletion_without_an_answer_is_told_as_not_done(browser: Browser, idle
         seen.forgive("net::ERR_FAILED")
 
 
-def test_a_button_under_the_finger_is_not_replaced(browser: Browser, idle: Service) -> None:
+def test_a_button_under_the_finger_is_not_replaced(browser: Browser, idle: Served) -> None:
     for name in ("one", "two"):
         idle.create(activation="relu", depth=1, name=name)
     with watched(browser, idle.url) as seen:
@@ -169,7 +169,7 @@ def refreshed(page: Page) -> None:
             pass
 
 
-def test_after_a_deletion_the_next_row_has_the_focus(browser: Browser, idle: Service) -> None:
+def test_after_a_deletion_the_next_row_has_the_focus(browser: Browser, idle: Served) -> None:
     for name in ("below", "above"):
         created = idle.create(activation="relu", depth=1, name=name)
         idle.http.post(created["links"]["cancel"]).raise_for_status()
@@ -207,7 +207,7 @@ def grown(page: Page, table: Locator) -> None:
     page.wait_for_function("(count) => document.querySelectorAll('.scroll tbody tr').length > count", arg=count)
 
 
-def test_what_another_window_deleted_cannot_be_repeated_here(browser: Browser, idle: Service) -> None:
+def test_what_another_window_deleted_cannot_be_repeated_here(browser: Browser, idle: Served) -> None:
     created = idle.create(activation="relu", depth=1, name="shared")
     idle.http.post(created["links"]["cancel"]).raise_for_status()
     with watched(browser, idle.url) as seen:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Route, expect
 
-from tests.acceptance.conftest import Service
+from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, draw_seven, settle, watched
 
 pytestmark = pytest.mark.slow
@@ -33,13 +33,13 @@ def style(one: Locator, name: str, pseudo: str | None = None) -> str:
 
 
 @pytest.fixture
-def sweep(idle: Service) -> str:
+def sweep(idle: Served) -> str:
     asked = {"base": {"activation": "relu"}, "grid": {"depth": [1, 2]}, "seeds": 2, "name": "looked at"}
     created: dict[str, Any] = idle.http.post("/sweeps", json=asked).raise_for_status().json()
     return f"#/sweeps/{created['id']}"
 
 
-def test_nothing_sticks_to_what_it_stands_under(browser: Browser, idle: Service, sweep: str) -> None:
+def test_nothing_sticks_to_what_it_stands_under(browser: Browser, idle: Served, sweep: str) -> None:
     created = idle.create(activation="relu", depth=1)
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")
@@ -65,7 +65,7 @@ LINES = """(one) => {
 }"""
 
 
-def test_when_an_experiment_was_created_stands_in_one_line(browser: Browser, idle: Service) -> None:
+def test_when_an_experiment_was_created_stands_in_one_line(browser: Browser, idle: Served) -> None:
     idle.create(activation="relu", depth=1, name="an experiment with a name that is not short " * 4)
     with watched(browser, idle.url, locale="ja-JP", viewport={"width": 1280, "height": 800}) as seen:
         seen.page.route("**/experiments?*", failed)
@@ -74,7 +74,7 @@ def test_when_an_experiment_was_created_stands_in_one_line(browser: Browser, idl
         assert page.locator("td.faint").evaluate(LINES) == 1
 
 
-def test_the_whole_name_of_a_key_is_read(browser: Browser, idle: Service) -> None:
+def test_the_whole_name_of_a_key_is_read(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url, viewport=PHONE) as seen:
         page = seen.open()
         who = page.locator("#who")
@@ -85,7 +85,7 @@ def test_the_whole_name_of_a_key_is_read(browser: Browser, idle: Service) -> Non
 
 @pytest.mark.parametrize(("locale", "width"), [("en-GB", 360), ("ja-JP", 360), ("en-GB", 640), ("en-GB", 240)])
 def test_an_experiment_is_cancelled_and_deleted_in_a_narrow_window(
-    browser: Browser, idle: Service, locale: str, width: int
+    browser: Browser, idle: Served, locale: str, width: int
 ) -> None:
     for name in ("upper", "lower"):
         idle.create(activation="relu", depth=1, name=name, tags=["some", "tags"])
@@ -109,7 +109,7 @@ def test_an_experiment_is_cancelled_and_deleted_in_a_narrow_window(
 
 
 @pytest.mark.parametrize("viewport", [{"width": 320, "height": 256}, {"width": 1000, "height": 600}])
-def test_what_has_the_focus_is_not_under_the_picked_ones(browser: Browser, idle: Service, viewport: Any) -> None:
+def test_what_has_the_focus_is_not_under_the_picked_ones(browser: Browser, idle: Served, viewport: Any) -> None:
     for number in range(12):
         idle.create(activation="relu", depth=1, name=f"number {number}")
     with watched(browser, idle.url, viewport=viewport) as seen:
