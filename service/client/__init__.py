@@ -9,7 +9,7 @@
         print(experiment.result.test_accuracy)
 """
 
-from service.client.carriers import Async, Sync
+from service.client.carriers import Async, Sync, make_methods
 from service.client.clients import AsyncClient, Client
 from service.client.errors import *  # noqa: F403 - all of them are for users
 from service.client.errors import __all__ as _errors
@@ -32,3 +32,5 @@ __all__ = [
     "Sync",
     *_errors,
 ]
+
+make_methods()

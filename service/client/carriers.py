@@ -20,7 +20,7 @@ from service.client import signatures
 from service.client.connections import Connections, running_loop
 from service.client.flow import Close, Emit, End, Flow, Next, Outcome, Pause, Read, Send, Step, Stream
 
-__all__ = ["Async", "Bound", "Sync", "iteration", "operation"]
+__all__ = ["Async", "Bound", "Sync", "iteration", "make_methods", "operation"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -131,7 +131,10 @@ class Bound(Generic[Carrier]):
 class _Method(ABC):
     """A method whose text is a flow. Each kind of carrier has a function of its own, which carries the flow out."""
 
+    every: ClassVar[list["_Method"]] = []
+
     def __init__(self, flow: Callable[..., Any]) -> None:
+        self.every.append(self)
         self._flow = flow
         self._functions: dict[type | None, Callable[..., Any]] = {}
         functools.update_wrapper(self, flow)  # type: ignore[arg-type]
@@ -146,6 +149,11 @@ class _Method(ABC):
         """What `inspect` asks of whatever is a function."""
         code: types.CodeType = self._carried(None).__code__
         return code
+
+    def make(self) -> None:
+        """Make the functions that objects have."""
+        for kind in (Sync, Async):
+            self._function(kind)
 
     def _of(self, of: Bound[Any] | None, kind: type) -> Callable[..., Any]:
         """The method of an object, or the function that a class has."""
@@ -230,3 +238,11 @@ class iteration(_Method, Generic[P, T]):  # noqa: N801 - a decorator
 
     def _returned(self, kind: type | None, value: Any) -> Any:  # noqa: ANN401 - see above
         return AsyncIterator[value] if kind is Async else Iterator[value]
+
+
+def make_methods() -> None:
+    """Make every method, once the types that they name are there. Else a method would be made when it is first called:
+    and Python 3.11 crashes when Ctrl-C, or another signal whose handler raises, comes while it looks at types.
+    """
+    for one in _Method.every:
+        one.make()

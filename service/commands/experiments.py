@@ -139,12 +139,11 @@ def _finish(
     from service.commands import display
 
     if not detach:
-        wait = experiment.wait  # made first: Python 3.11 crashes at a signal while it makes a method's signature
         with leaving(f"experiment {experiment.id}", hints):
             err.print(f"experiment {experiment.id} is queued")
             for line in besides:
                 err.print(line)
-            wait(progress=True, check=False)
+            experiment.wait(progress=True, check=False)
     told = experiment.id if detach else display.outcome(experiment.value)
     lest = f"the experiment is {experiment.id}"
     print_json(experiment.raw, lest=lest) if as_json else say(told, lest=lest)
@@ -210,9 +209,8 @@ def show(
     with connect(url, api_key) as api:
         experiment = api.get_experiment(identity)
         if watch:
-            wait = experiment.wait  # as above
             with leaving(f"experiment {experiment.id}", _hints(experiment)):
-                wait(progress=True, check=False)
+                experiment.wait(progress=True, check=False)
         print_json(experiment.raw) if as_json else say(display.experiment(experiment.value, experiment.metrics()))
     if watch and experiment.status is not Status.SUCCEEDED:
         raise typer.Exit(FAILED)

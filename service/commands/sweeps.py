@@ -116,11 +116,10 @@ def _compare(
 
     if watch:
         hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
-        wait = found.wait  # made first: Python 3.11 crashes at a signal while it makes a method's signature
         with leaving(f"sweep {found.id}", hints):
             if first:
                 err.print(first)
-            wait(progress=True)
+            found.wait(progress=True)
     if as_json:
         params = {} if reference is None else {"reference": reference}
         print_json(api.request("GET", f"/sweeps/{found.id}/comparison", params=params))

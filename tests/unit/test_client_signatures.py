@@ -1,6 +1,8 @@
 """What a client looks like to whoever asks: `help`, `inspect`, and mocks that keep to a specification."""
 
 import inspect
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, get_type_hints
 from unittest.mock import AsyncMock, create_autospec
@@ -86,3 +88,17 @@ def test_a_bound_method_knows_whose_it_is() -> None:
     client = Client("http://x")
     assert client.train.__self__ is client  # type: ignore[attr-defined]
     assert client.train == client.train
+
+
+def test_nothing_is_left_to_make_when_a_method_is_called_first() -> None:
+    # Python 3.11 crashes at a signal whose handler raises while it looks at the types of a method.
+    program = (
+        "import typing\n"
+        "import service.client\n"
+        "typing.get_type_hints = None\n"
+        "service.client.Client('http://x').train, service.client.AsyncClient('http://x').train\n"
+        "handle = service.client.ExperimentHandle.__new__(service.client.ExperimentHandle)\n"
+        "handle._carrier = service.client.Client('http://x')._carrier\n"
+        "handle.wait\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
