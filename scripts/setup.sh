@@ -39,12 +39,20 @@ install() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 2 "$@" >>"$log" 2>&1
 }
 
+# uv takes a tenth of pip's time, but it does not read which index pip was told to take everything from.
+install_fast() {
+    if "$venv/bin/python" -m pip config list | grep -Eq "\.(index-url|no-index)="; then
+        return 1
+    fi
+    "$venv/bin/uv" pip install --quiet --system-certs --python "$venv/bin/python" "$@" >>"$log" 2>&1
+}
+
 : >"$log"
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") pinned packages; this takes a minute or two"
-install --require-hashes -r "$lock" ||
-    fail "the packages could not be installed. Is the package index reachable? The details are in $log"
 install --require-hashes -r requirements/build.txt ||
     fail "the build tools could not be installed. Is the package index reachable? The details are in $log"
+install_fast --require-hashes -r "$lock" || install --require-hashes -r "$lock" ||
+    fail "the packages could not be installed. Is the package index reachable? The details are in $log"
 install --no-deps --no-build-isolation --editable . ||
     fail "epochd itself could not be installed; the details are in $log"
 

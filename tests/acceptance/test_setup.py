@@ -95,6 +95,34 @@ def test_a_set_up_checkout_is_left_alone_at_once(tmp_path: Path) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("told", "uv", "by"),
+    [
+        ("", "exit 0", ["uv"]),
+        ("global.extra-index-url='https://more'\n:env:.cert='/a'", "exit 0", ["uv"]),
+        ("global.index-url='https://mirror'", "exit 0", ["pip"]),
+        (":env:.no-index='1'", "exit 0", ["pip"]),
+        ("", "exit 2", ["uv", "pip"]),
+    ],
+    ids=["nothing", "more indexes", "an index", "no index", "uv fails"],
+)
+def test_packages_are_installed_by_uv_unless_only_pip_knows_from_where(
+    tmp_path: Path, told: str, uv: str, by: list[str]
+) -> None:
+    folder = checkout(tmp_path / "epochd")
+    commands = folder / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    (commands / "python").write_text(
+        '#!/bin/sh\ncase "$*" in *config*) echo "$TOLD" ;; *train.txt) echo pip >> "$CALLS" ;; esac\n'
+    )
+    (commands / "uv").write_text(f'#!/bin/sh\necho uv >> "$CALLS"\n{uv}\n')
+    for name in ("python", "uv"):
+        (commands / name).chmod(0o755)
+    done = make(folder, TOLD=told, CALLS=str(folder / "calls"))
+    assert done.returncode == 0, done.stderr
+    assert (folder / "calls").read_text().split() == by
+
+
 FOUND = 'test "$1" = :lang=ja && echo a-font'
 
 
