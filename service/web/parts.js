@@ -14,6 +14,9 @@ export const ownName = ({ name }) => (SEEN.test(name ?? "") ? name : null);
 
 export const title = (spec) => ownName(spec) ?? `${spec.activation}, ${t("depthOf", { depth: spec.depth })}`;
 
+// What is left of an id where there is little room: the beginning is the time.
+export const end = (id) => `…${id.slice(-4)}`;
+
 const WORDS = { depth: "depthOf", units: "unitsOf", seed: "seedOf" };
 
 // One field of a spec in words.

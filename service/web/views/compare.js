@@ -5,7 +5,7 @@ import { fill, h, link, setText } from "../dom.js";
 import { figure } from "../figure.js";
 import { duration, number, share, size, t } from "../i18n.js";
 import { poll } from "../live.js";
-import { ACTIVE, badge, empty, failure, go, ownName, path, setting, table, title } from "../parts.js";
+import { ACTIVE, badge, empty, end, failure, go, ownName, path, setting, table, title } from "../parts.js";
 import { session } from "../session.js";
 
 // As in the figures of the API: the hues of Okabe and Ito, each seen on white and on black.
@@ -117,8 +117,6 @@ function line(id) {
   };
   return run;
 }
-
-const end = (id) => `…${id.slice(-4)}`;
 
 // In words, what each of these has that not all have.
 function differences(experiments) {

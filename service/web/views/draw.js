@@ -4,7 +4,7 @@ import { Problem, get, query as querystring, reach, send } from "../api.js";
 import { button, choice, fill, h, setText } from "../dom.js";
 import { language, share, t } from "../i18n.js";
 import { merged } from "../live.js";
-import { empty, failure, maker, title } from "../parts.js";
+import { empty, end, failure, maker, title } from "../parts.js";
 import { session } from "../session.js";
 
 const SIZE = 280; // px of the paper: ten to a pixel of MNIST
@@ -112,7 +112,7 @@ export default async function draw(view, { query, signal }) {
       pens.set(event.pointerId, at);
     }
   });
-  for (const end of ["pointerup", "pointercancel"]) paper.addEventListener(end, (event) => pens.delete(event.pointerId));
+  for (const type of ["pointerup", "pointercancel"]) paper.addEventListener(type, (event) => pens.delete(event.pointerId));
 
   // Arrows move the pen; it draws with Shift.
   let pen;
@@ -181,8 +181,15 @@ export default async function draw(view, { query, signal }) {
   const note = (...lines) => setText(notes, lines.filter(Boolean).join(" "));
   const gone = (values) => values.length && t("gone", { names: values.map((one) => found(one).name).join(", ") });
 
+  // No two alike: an experiment may have the name of another, or that of an alias.
+  function label({ value, name, accuracy }) {
+    const alike = ID.test(value) && known.some((one) => one.name === name && one.value !== value);
+    const told = alike ? `${name} ${end(value)}` : name;
+    return accuracy === undefined ? told : `${told} (${share(accuracy)})`;
+  }
+
   function showModels(focused) {
-    const options = known.map((one) => [one.value, one.text]);
+    const options = known.map((one) => [one.value, label(one)]);
     models.replaceChildren(
       h("div", { class: "row" },
         chosen.map((value, at) => h("span", { class: "row pick" },
@@ -280,7 +287,7 @@ export default async function draw(view, { query, signal }) {
     while (columns.length < chosen.length) columns.push(column());
     if (columns.length !== before) answers.replaceChildren(...columns.map((one) => one.element));
     const otherwise = failed ? "–" : t(subject.inked || subject.given ? "reading" : "nothingDrawn");
-    columns.forEach((one, at) => one.show(found(chosen[at]).text, answered.get(chosen[at]), otherwise));
+    columns.forEach((one, at) => one.show(label(found(chosen[at])), answered.get(chosen[at]), otherwise));
     const words = chosen.map((one) => answered.get(one)).filter(Boolean).map((one) => t("reads", { label: one.label, share: percent(one.confidence) }));
     speak(words.join(" "));
   }
@@ -382,15 +389,10 @@ async function candidates(signal) {
     const kind = [one.spec.activation, one.spec.depth, one.spec.dataset].join();
     if (!best.has(kind)) best.set(kind, one);
   }
-  return [...aliases.map((one) => model(one.alias, one.alias, one.test_accuracy)), ...[...best.values()].map(candidate)];
+  return [...aliases.map((one) => ({ value: one.alias, name: one.alias, accuracy: one.test_accuracy })), ...[...best.values()].map(candidate)];
 }
 
-const model = (value, name, accuracy) => ({ value, name, text: `${name} (${share(accuracy)})` });
-
-const candidate = (one) => model(one.id, title(one.spec), one.result?.test_accuracy);
+const candidate = (one) => ({ value: one.id, name: title(one.spec), accuracy: one.result?.test_accuracy });
 
 // By an alias, or the end of an id.
-function nameless(value) {
-  const name = ID.test(value) ? `…${value.slice(-4)}` : value;
-  return { value, name, text: name };
-}
+const nameless = (value) => ({ value, name: ID.test(value) ? end(value) : value });

@@ -298,6 +298,19 @@ def test_a_link_to_a_model_that_is_gone_opens_with_the_rest(seen: Watched, model
     seen.forgive("404")
 
 
+def test_models_of_one_name_are_told_apart(seen: Watched, trained: Service, models: dict[str, str]) -> None:
+    able = models["able"]
+    trained.http.put("/models/able", json={"experiment_id": models["deep"]}).raise_for_status()
+    try:
+        page = seen.open(f"#/draw?model={able},able,{models['deep']}")
+        expect(page.locator(".answer h2")).to_have_text(
+            [re.compile(rf"^able …{able[-4:]} \("), re.compile(r"^able \("), re.compile(r"^deep \(")]
+        )
+        expect(page.locator("select").first.locator("option", has_text=f"able …{able[-4:]} (")).to_have_count(1)
+    finally:
+        trained.http.delete("/models/able").raise_for_status()
+
+
 def test_more_models_than_are_shown_are_counted(seen: Watched, trained: Service, models: dict[str, str]) -> None:
     names = [f"named-{at}" for at in range(4)]
     for name in names:
