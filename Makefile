@@ -3,7 +3,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST_WORKERS ?= 2
+# For two cores: many tests wait, for a lease that must expire or for a page.
+PYTEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz containers pictures lock clean

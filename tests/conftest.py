@@ -32,8 +32,12 @@ DATASETS = Path(sys.prefix) / "data" / "datasets"
 """Fetched once for a virtual environment, by whoever needs it first."""
 
 
-LONG = ("test_chaos", "test_resume", "test_pictures", "test_outages", "test_engine_ray", "test_stack", "test_frame")
-"""Modules that take minutes. They begin early: the last to begin would keep one core busy, and the other would idle."""
+LONG = {
+    "test_chaos", "test_client", "test_command", "test_containers", "test_docs", "test_draw", "test_endings",
+    "test_engine_ray", "test_forms", "test_frame", "test_outages", "test_pages_for_people", "test_pictures",
+    "test_resume", "test_stack", "test_upgrade", "test_worker",
+}  # fmt: skip
+"""Modules that take a minute or more. They begin early: the last to begin would keep one core busy, and others idle."""
 
 
 @pytest.hookimpl(trylast=True)
