@@ -30,6 +30,7 @@ from service.settings import Settings
 from service.store import listing
 from service.store.listing import Filter
 from tests.acceptance.conftest import EPOCHD, fails, run
+from tests.http_servers import answering
 from tests.integration import conftest as integration
 from tests.integration.conftest import Api, claim, finish, record
 
@@ -137,12 +138,8 @@ class SilentHandler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def silent(api: Api) -> Iterator[Silent]:
-    with Silent(api) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Silent(api)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("words", ["train", "sweep", "retry"])

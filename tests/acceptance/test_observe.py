@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.telemetry.folder import VARIABLE
 from tests.acceptance.conftest import DEADLINE_SECONDS, EPOCHD, Service, run, serving
+from tests.http_servers import answering
 
 pytestmark = pytest.mark.slow
 
@@ -111,14 +112,8 @@ def observed(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Itera
     (folder / "datasets").mkdir()
     (folder / "datasets" / "mnist.npz").hardlink_to(mnist_dir / "mnist.npz")
     receiver = Receiver()
-    thread = threading.Thread(target=receiver.server.serve_forever)
-    thread.start()
-    try:
+    with answering(receiver.server):
         yield _observe(folder, receiver)
-    finally:
-        receiver.server.shutdown()
-        receiver.server.server_close()
-        thread.join()
 
 
 def _observe(folder: Path, receiver: Receiver) -> Observed:

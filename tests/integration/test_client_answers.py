@@ -15,6 +15,7 @@ from service.client.handles import ExperimentHandle, SweepHandle
 from service.client.values import Seen
 from service.domain.experiment import Experiment, Failure
 from service.domain.sweep import Sweep
+from tests.http_servers import answering
 from tests.integration.conftest import Api
 
 ONCE = Retries(times=0)
@@ -71,12 +72,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Server(("127.0.0.1", 0), Handler)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from service.client import AsyncClient, Client, NoAnswer, Retries
+from tests.http_servers import answering
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,12 +70,8 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def secure(certificate: Path) -> Iterator[Secure]:
-    with Secure(certificate) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Secure(certificate)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_child_says_nothing_on_what_it_has_of_its_parent(secure: Secure, certificate: Path) -> None:
@@ -141,11 +137,7 @@ def test_a_certificate_of_another_name_is_told_at_once(
 
 
 def test_what_speaks_no_tls_is_told_as_that_at_once(refusal: Any) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) as plain:
-        thread = threading.Thread(target=plain.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready)) as plain:
         told = refusal(f"https://127.0.0.1:{plain.server_port}")
-        plain.shutdown()
-        thread.join()
     assert "that is no TLS: does the address begin with http://" in str(told)
     assert not told.arrived

@@ -1,13 +1,13 @@
 """What the benchmark's crowd counts: answers, refusals on purpose, and all that must not be."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from benchmarks.crowd import Ask, Tally, send
+from tests.http_servers import answering
 
 CLIENTS = 5
 
@@ -36,12 +36,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield server.server_port
-        server.shutdown()
-        thread.join()
 
 
 def asked(port: int, path: str, learnt: list[bytes] | None = None) -> Tally:

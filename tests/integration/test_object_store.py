@@ -19,6 +19,7 @@ import pytest
 from service.errors import BlobMissing, InvalidInput, Unavailable
 from service.store import objects
 from service.store.blobs import Blobs
+from tests.http_servers import answering
 from tests.integration.test_blobs import LARGE
 from tests.object_server import BUCKET, SECRET, ObjectServer
 
@@ -135,20 +136,15 @@ def test_a_certificate_of_ones_own_is_refused_unless_it_is_trusted(
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with answering(server):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{server.server_port}")
-        try:
-            with pytest.raises(Unavailable, match="its certificate is not trusted"):
-                Blobs(s3_url)
-            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            with pytest.raises(Unavailable, match="it answered 501"):  # it knows no GET
-                Blobs(s3_url)
-        finally:
-            server.shutdown()
-            thread.join()
+        with pytest.raises(Unavailable, match="its certificate is not trusted"):
+            Blobs(s3_url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with pytest.raises(Unavailable, match="it answered 501"):  # it knows no GET
+            Blobs(s3_url)
 
 
 def test_a_server_that_freezes_is_not_waited_for_for_ever(

@@ -15,6 +15,7 @@ import pytest
 
 from service import datasets
 from service.datasets import Arrays
+from tests.http_servers import answering
 from tests.unit.test_datasets import as_idx, as_npz, assert_same, published, why_not
 
 SHARED = Path("/usr/share/datasets/fashion-mnist")
@@ -49,13 +50,10 @@ def website(tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch) -> I
 
     folder = tmp_path / "website"
     folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    handler = functools.partial(Quiet, directory=str(folder))
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
         monkeypatch.setattr(datasets, "KERAS_FILES", f"http://127.0.0.1:{server.server_port}/")
         yield folder
-        server.shutdown()
-        thread.join()
 
 
 def test_keras_files_are_downloaded_with_progress(tmp_path: Path, small: Arrays, website: Path) -> None:
