@@ -62,9 +62,22 @@ class _Operations(Bound[Carrier]):
         return self._core.url
 
     @operation
-    def request(self, method: str, path: str, /, **request: Any) -> Flow[Any]:  # noqa: ANN401 - httpx's, and any JSON
-        """The JSON that answers a request, for what has no method here. Takes httpx's arguments."""
-        return self._core.ask(method, path, repeatable=method != "POST", **request)
+    def request(
+        self,
+        method: str,
+        path: str,
+        /,
+        *,
+        repeatable: bool | None = None,
+        **request: Any,  # noqa: ANN401 - httpx's
+    ) -> Flow[Any]:
+        """The JSON that answers a request, for what has no method here. Takes httpx's arguments. `repeatable` says
+        whether twice does no harm; unless it is said, it does harm for a `POST` and for nothing else.
+        """
+        method = method.upper()
+        return self._core.ask(
+            method, path, repeatable=method != "POST" if repeatable is None else repeatable, **request
+        )
 
     @operation
     def ready(self) -> Flow[bool]:

@@ -4,6 +4,7 @@ import http.server
 import json
 import pickle
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -206,6 +207,39 @@ def test_an_answer_that_is_lost_says_that_the_request_may_have_arrived(silent: s
     with Client("http://127.0.0.1:9", retries=ONCE) as client, pytest.raises(NoAnswer) as raised:
         client.train("relu", 1)
     assert not raised.value.arrived
+
+
+@pytest.fixture
+def hanging_up() -> Iterator[tuple[str, list[bytes]]]:
+    """The address of somebody who takes requests and hangs up without an answer, and the requests."""
+    asked: list[bytes] = []
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.request.recv(65536))
+
+    with answering(socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp)) as listener:
+        yield f"http://127.0.0.1:{listener.server_address[1]}", asked
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "times"),
+    [
+        ("POST", {}, 1),
+        ("post", {}, 1),
+        ("get", {}, 5),
+        ("PUT", {}, 5),
+        ("post", {"repeatable": True}, 5),
+        ("GET", {"repeatable": False}, 1),
+    ],
+)
+def test_a_request_is_repeated_as_its_method_allows_or_as_it_is_said(
+    hanging_up: tuple[str, list[bytes]], method: str, said: dict[str, bool], times: int
+) -> None:
+    url, asked = hanging_up
+    with Client(url, retries=AGAIN) as client, pytest.raises(NoAnswer):
+        client.request(method, "/predict", **said)
+    assert [one.split()[0].decode() for one in asked] == [method.upper()] * times
 
 
 def test_a_host_that_nobody_knows_is_told_as_that() -> None:
