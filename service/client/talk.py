@@ -22,6 +22,8 @@ Value = TypeVar("Value", bound=BaseModel)
 AGAIN = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 """What is answered when something is away that may come back."""
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+PASSED_ON = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+"""What a gateway answers that may have passed the request on, and heard nothing of it."""
 
 
 def quoted(text: str) -> str:
@@ -88,8 +90,9 @@ class Talk:
                 if response.is_success:
                     return response
                 found = self._problem(response)
-                if method == "DELETE" and repeats and isinstance(found, NotFound):
-                    return response  # an earlier one arrived, and its answer did not
+                if method == "DELETE" and arrived and isinstance(found, NotFound):
+                    return response  # an earlier one did it, and its answer did not come
+                arrived = arrived or found.status in PASSED_ON
                 wait = retries.seconds(repeats, response) if passes(found, repeatable) else None
                 if wait is None:
                     raise found
@@ -97,13 +100,13 @@ class Talk:
             yield Pause(wait)
 
     def ask(self, method: str, path: str, **request: Any) -> Flow[Any]:  # noqa: ANN401 - httpx's
-        """The JSON that answers a request; None when the answer has no body.
+        """The JSON that answers a request; None when the answer has no body, or is that there is no more to delete.
 
         Raises:
             ApiError: the answer is a problem, no JSON, or there is none.
         """
         response = yield from self.exchange(method, path, **request)
-        return self._object(response) if response.content else None
+        return self._object(response) if response.is_success and response.content else None
 
     def no_answer(self, error: Exception, *, arrived: bool = False) -> NoAnswer:
         """The error that says that there was no answer. `arrived` says that the request may have arrived."""

@@ -3,6 +3,7 @@
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,11 +11,11 @@ import pytest
 
 from service import errors as domain
 from service.api import problems
-from service.client import ApiError, NoAnswer, QueueFull, Retries, Sync, Unavailable
+from service.client import AliasNotFound, ApiError, NoAnswer, QueueFull, Retries, Sync, Unavailable
 from service.client import errors as client_errors
 from service.client.core import Core
 from service.client.errors import BY_NAME, problem
-from service.client.flow import Close, Emit, End, Outcome, Pause, Read, Send, Stream, through
+from service.client.flow import Close, Emit, End, Flow, Outcome, Pause, Read, Send, Stream, through
 from service.client.reasons import reason
 from service.client.values import SpecOptions
 from service.domain.experiment import Spec
@@ -29,16 +30,20 @@ def answer(status: int, kind: str = "about:blank", **headers: str) -> httpx.Resp
     return httpx.Response(status, json=body, headers=headers, request=REQUEST)
 
 
-def talk(*outcomes: httpx.Response | Exception, times: int = 2, **request: Any) -> tuple[list[float], Any]:
+def talk(
+    *outcomes: httpx.Response | Exception,
+    times: int = 2,
+    flow: Callable[[Core], Flow[Any]] | None = None,
+    **request: Any,
+) -> tuple[list[float], Any]:
     """The pauses between these answers to one request, and what came of it: a response or an error."""
     with httpx.Client(base_url="http://service") as http:
-        flow = Core(Sync(lambda: http), Retries(times=times, first_seconds=1, most_seconds=5)).exchange(
-            "POST", "/x", **request
-        )
+        core = Core(Sync(lambda: http), Retries(times=times, first_seconds=1, most_seconds=5))
+        steps = core.exchange("POST", "/x", **request) if flow is None else flow(core)
         pauses: list[float] = []
         left, outcome = list(outcomes), Outcome()
         try:
-            while not isinstance(step := outcome.tell(flow), End):
+            while not isinstance(step := outcome.tell(steps), End):
                 outcome = Outcome()
                 if isinstance(step, Pause):
                     pauses.append(step.seconds)
@@ -91,6 +96,23 @@ def test_what_may_have_been_done_is_not_asked_again_when_twice_is_too_often(lost
 def test_what_was_surely_not_done_is_asked_again(refused: Any) -> None:
     pauses, came = talk(refused, answer(200), repeatable=False)
     assert (len(pauses), came.status_code) == (1, 200)
+
+
+def delete_alias(*outcomes: httpx.Response | Exception) -> Any:
+    return talk(*outcomes, flow=lambda core: core.delete_alias("mine"))[1]
+
+
+GONE = answer(404, "alias-not-found")
+
+
+@pytest.mark.parametrize("lost", [[BROKEN], [answer(502)], [answer(504)], [BROKEN, answer(503)]])
+def test_what_an_earlier_request_may_have_deleted_is_deleted(lost: list[Any]) -> None:
+    assert delete_alias(*lost, GONE) is None
+
+
+@pytest.mark.parametrize("unheard", [[], [NEVER_SENT], [answer(429)], [answer(503)], [NEVER_SENT, answer(429)]])
+def test_what_no_earlier_request_can_have_deleted_was_never_there(unheard: list[Any]) -> None:
+    assert type(delete_alias(*unheard, GONE)) is AliasNotFound
 
 
 def after(cause: Exception) -> httpx.ConnectError:
