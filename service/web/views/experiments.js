@@ -74,22 +74,33 @@ export default async function experiments(view, { query: given, signal }) {
     asked.sweep_id ? h("p", {}, link(`#/sweeps/${asked.sweep_id}`, t("ofSweep")), " · ", link("#/experiments", t("all"))) : "",
     problems, refusal, nothing, list, count, more, picks);
 
+  function unread() {
+    return filters.elements.depth.validity.badInput;
+  }
+
+  // What cannot be read leaves the filter as it was.
   function read() {
-    for (const name of ["status", "activation", "depth", "dataset", "tag", "sort"]) asked[name] = filters.elements[name].value.trim();
+    for (const name of ["status", "activation", "depth", "dataset", "tag", "sort"]) {
+      if (name !== "depth" || !unread()) asked[name] = filters.elements[name].value.trim();
+    }
     if (asked.sort === SORTS[0]) asked.sort = "";
+  }
+
+  // What the service refuses, and what is never sent to it.
+  function told(error) {
+    tell(fields, refusal, unread() ? { faults: [{ pointer: "/depth", message: t("noNumber") }] } : error);
   }
 
   // What browsers tell no change of: that it is no number, and the cross in a field to search by.
   function typed({ target }) {
     if (target.validity.badInput || (target.type === "search" && !target.value)) refilter();
-    else if (target.type === "number") tell(fields, refusal);
+    else if (target.type === "number") told();
   }
 
   function refilter() {
     const before = query(asked);
     read();
-    if (filters.elements.depth.validity.badInput) return tell(fields, refusal, { faults: [{ pointer: "/depth", message: t("noNumber") }] });
-    if (before === query(asked)) return tell(fields, refusal);
+    if (before === query(asked)) return told();
     history.pushState(null, "", `#/experiments${query(asked)}`);
     wanted += 1;
     cursor = null;
@@ -118,7 +129,7 @@ export default async function experiments(view, { query: given, signal }) {
       if (turn !== wanted) return;
       for (const one of answer.data) put(one, body.children.length);
       cursor = answer.next_cursor;
-      tell(fields, refusal);
+      told();
       show();
       end.unobserve(more); // else a window that is higher than a page of rows would wait for ever
       end.observe(more);
@@ -131,7 +142,7 @@ export default async function experiments(view, { query: given, signal }) {
   }
 
   function refused(error) {
-    tell(fields, refusal, error);
+    told(error);
     if (rows.size === 0) setText(count, "");
   }
 
@@ -150,7 +161,7 @@ export default async function experiments(view, { query: given, signal }) {
       return IDLE_MS;
     }
     if (turn !== wanted || many !== rows.size) return BUSY_MS;
-    tell(fields, refusal);
+    told();
     const found = new Set(answer.data.map((one) => one.id));
     const others = [...rows.values()].filter((row) => !found.has(row.experiment.id));
     if (many <= MOST) {

@@ -164,6 +164,37 @@ def test_the_table_has_pages_without_end_and_new_experiments_come_by_themselves(
         expect(page.get_by_text("No experiment matches. Widen the filter.")).to_be_visible()
 
 
+def asked_again(page: Page) -> None:
+    """The table has been asked for twice: what the first answer changed is shown."""
+    for _ in range(2):
+        with page.expect_response(lambda answer: "/experiments?" in answer.url):
+            pass
+
+
+def test_a_depth_that_cannot_be_read_any_more_leaves_the_filter_as_it_was(browser: Browser, idle: Served) -> None:
+    for depth in (3, 5):
+        idle.create(activation="relu", depth=depth)
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/experiments?depth=3")
+        names = page.locator("tbody th a")
+        expect(names).to_have_text(["relu, depth 3"])
+        field = page.get_by_role("spinbutton", name="Depth")
+        field.select_text()
+        field.press("-")
+        asked_again(page)
+        expect(page.get_by_text("This is no number.")).to_be_visible()
+        expect(names).to_have_text(["relu, depth 3"])
+        page.get_by_label("Activation").select_option("relu")
+        expect(page).to_have_url(re.compile(r"#/experiments\?activation=relu&depth=3$"))
+        asked_again(page)
+        expect(page.get_by_text("This is no number.")).to_be_visible()
+        assert all("depth=3" in url for url in seen.asked if "/experiments?" in url)
+        field.fill("5")
+        field.press("Enter")
+        expect(names).to_have_text(["relu, depth 5"])
+        expect(page.get_by_text("This is no number.")).to_have_count(0)
+
+
 def test_the_table_is_sorted_by_the_service(seen: Watched, models: dict[str, str]) -> None:
     page = seen.open("#/experiments?tag=models")
     names = page.locator("tbody th a")
