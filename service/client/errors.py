@@ -116,6 +116,7 @@ class ApiError(EpochdError):
         title: str = "",
         type: str = "about:blank",  # noqa: A002 - RFC 9457's name
         errors: Sequence[FieldError] = (),
+        arrived: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -127,21 +128,23 @@ class ApiError(EpochdError):
         """Stable name of the kind of problem."""
         self.errors = tuple(errors)
         """Each field that is wrong, when the request was."""
+        self.arrived = arrived
+        """Whether the request may have arrived once without its answer coming back, and been acted on."""
 
     def about(self, subject: str) -> Self:
         """The same error, which says first what it is about."""
         return type(self)(
-            f"{subject}: {self.detail}", status=self.status, title=self.title, type=self.type, errors=self.errors
+            f"{subject}: {self.detail}",
+            status=self.status,
+            title=self.title,
+            type=self.type,
+            errors=self.errors,
+            arrived=self.arrived,
         )
 
 
 class NoAnswer(ApiError):
     """The service cannot be reached, or the connection broke."""
-
-    def __init__(self, detail: str, *, arrived: bool = False, **told: Any) -> None:  # noqa: ANN401 - ApiError's
-        super().__init__(detail, **told)
-        self.arrived = arrived
-        """Whether the request may have arrived, and something may have come of it."""
 
 
 class WaitTimeout(ApiError, TimeoutError):

@@ -69,7 +69,7 @@ class Talk:
         `repeatable` is sent again only when it was surely not acted on. Whoever asks for a stream closes it.
 
         Raises:
-            ApiError: the answer is a problem, or there is none.
+            ApiError: the answer is a problem, or there is none. Its `arrived` is of all the times that it was sent.
         """
         repeats, retries, arrived = 0, retries or self.retries, False
         while True:
@@ -92,7 +92,7 @@ class Talk:
                 found = self._problem(response)
                 if method == "DELETE" and arrived and isinstance(found, NotFound):
                     return response  # an earlier one did it, and its answer did not come
-                arrived = arrived or found.status in PASSED_ON
+                arrived = found.arrived = arrived or _unheard(found)
                 wait = retries.seconds(repeats, response) if passes(found, repeatable) else None
                 if wait is None:
                     raise found
@@ -196,3 +196,8 @@ def passes(found: ApiError, repeatable: bool = True) -> bool:
     if isinstance(found, IdempotencyKeyInFlight) or found.status == HTTPStatus.TOO_MANY_REQUESTS:
         return True
     return repeatable and found.status in AGAIN
+
+
+def _unheard(found: ApiError) -> bool:
+    """Whether a problem is no answer of its own: a request like it may have arrived, and may be acted on."""
+    return found.status in PASSED_ON or isinstance(found, IdempotencyKeyInFlight)

@@ -67,17 +67,17 @@ def _by_options() -> Iterator[None]:
 
 @contextlib.contextmanager
 def submitting(*, find: str = "epochd list shows the newest") -> Iterator[None]:
-    """Whoever queues something may never hear of it: by Ctrl-C before the answer, or by a broken connection. `find`
-    says how to find out.
+    """Whoever queues something may never hear of it: by Ctrl-C before the answer, by a broken connection, or by a
+    gateway that heard nothing. `find` says how to find out.
     """
-    from service.client import NoAnswer
+    from service.client import ApiError, InvalidRequest
 
     try:
         yield
     except KeyboardInterrupt:
         stopped(f"stopped before the service answered. It may have been queued all the same: {find}")
-    except NoAnswer as error:
-        if not error.arrived:
+    except ApiError as error:
+        if not error.arrived or isinstance(error, InvalidRequest):  # whatever arrived was refused for the same
             raise
         fail(f"{error}. It may have been queued all the same: {find}")
 

@@ -112,6 +112,8 @@ class Silent(http.server.ThreadingHTTPServer):
         self.to = to
         self.taken = threading.Event()
         self.does = False
+        self.gateway = False
+        """Whether it then says, as a gateway does, that no answer came."""
 
 
 class SilentHandler(http.server.BaseHTTPRequestHandler):
@@ -129,6 +131,8 @@ class SilentHandler(http.server.BaseHTTPRequestHandler):
         self.server.taken.set()
         if self.server.does:
             self.server.to.post(self.path).raise_for_status()
+            if self.server.gateway:
+                self.send_error(504)
         else:
             self.rfile.read()  # until the other end is gone
 
@@ -210,8 +214,11 @@ def test_a_signal_gives_the_terminal_its_cursor_back(terminal: Any) -> None:
 # Answers that are lost, and services that are not there.
 
 
-def test_a_lost_answer_of_a_retry_says_how_to_find_it(api: Api, silent: Silent, good: str, tmp_path: Path) -> None:
-    silent.does = True
+@pytest.mark.parametrize("gateway", [False, True])
+def test_a_lost_answer_of_a_retry_says_how_to_find_it(
+    api: Api, silent: Silent, good: str, tmp_path: Path, gateway: bool
+) -> None:
+    silent.does, silent.gateway = True, gateway
     line = fails(run("retry", good, "--detach", cwd=tmp_path, EPOCHD_URL=f"http://127.0.0.1:{silent.server_port}"))
     assert "It may have been queued all the same: epochd list" in line
     assert len(api.get("/experiments").json()["data"]) == 2

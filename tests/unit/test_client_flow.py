@@ -115,6 +115,30 @@ def test_what_no_earlier_request_can_have_deleted_was_never_there(unheard: list[
     assert type(delete_alias(*unheard, GONE)) is AliasNotFound
 
 
+IN_FLIGHT = answer(409, "idempotency-key-in-flight")
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        [BROKEN, answer(503), answer(503)],
+        [BROKEN, NEVER_SENT, answer(429, "queue-full")],
+        [BROKEN, answer(500)],
+        [answer(504), NEVER_SENT, NEVER_SENT],
+        [answer(504), answer(504), answer(504)],
+        [answer(502), answer(401)],
+        [IN_FLIGHT, IN_FLIGHT, IN_FLIGHT],
+    ],
+)
+def test_whatever_comes_in_the_end_tells_that_a_request_may_have_arrived(outcomes: list[Any]) -> None:
+    assert talk(*outcomes)[1].arrived
+
+
+@pytest.mark.parametrize("outcomes", [[answer(422)], [NEVER_SENT, answer(503), answer(429)], [NEVER_SENT] * 3])
+def test_what_cannot_have_arrived_is_not_said_to_have(outcomes: list[Any]) -> None:
+    assert not talk(*outcomes)[1].arrived
+
+
 def after(cause: Exception) -> httpx.ConnectError:
     """What httpx raises when it cannot connect for a reason."""
     error = httpx.ConnectError(str(cause), request=REQUEST)
@@ -263,6 +287,7 @@ def test_an_answer_that_is_no_problem_is_an_error_all_the_same() -> None:
     assert (type(found), str(found), found.status) == (ApiError, "http://service answers 502 Bad Gateway", 502)
     assert type(problem(404, {"type": "urn:epochd:problem:of-tomorrow"}, "")) is client_errors.NotFound
     assert str(found.about("experiment 7")) == "experiment 7: http://service answers 502 Bad Gateway"
+    assert ApiError("why", arrived=True).about("experiment 7").arrived
 
 
 def test_everything_a_spec_has_can_be_said() -> None:
