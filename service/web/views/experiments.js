@@ -12,6 +12,7 @@ const PAGE = 50;
 const MOST = 200; // of what one request may ask for
 const BUSY_MS = 1000;
 const IDLE_MS = 3000;
+const FEW = 20; // of what is asked for one by one
 const STREAMS = 2; // a browser keeps six connections to a place, for all its windows
 const SORTS = ["-created_at", "created_at", "-test_accuracy", "test_accuracy"];
 
@@ -19,10 +20,11 @@ export default async function experiments(view, { query: given, signal }) {
   const { properties } = (await description()).components.schemas.Spec;
   const asked = Object.fromEntries(["status", "activation", "depth", "dataset", "tag", "sweep_id", "sort"].map((name) => [name, given.get(name) ?? ""]));
   const rows = new Map();
-  const picked = new Set();
+  const picked = new Map(); // experiments as they were last seen, by id; null of those that were not yet
   const streams = new Map(); // of what is trained now, by id
   let cursor = null;
   let loading = null;
+  let turns = 0; // whose it is to be asked for, of what is picked and not shown
   let wanted = 0; // counts changes of the filters: an answer to an earlier one is of no use
 
   const problems = h("div"); // of what was done
@@ -105,7 +107,6 @@ export default async function experiments(view, { query: given, signal }) {
     wanted += 1;
     cursor = null;
     rows.clear();
-    picked.clear(); // what is not seen is not picked
     body.replaceChildren();
     list.hidden = nothing.hidden = more.hidden = true;
     setText(count, t("loading"));
@@ -171,9 +172,10 @@ export default async function experiments(view, { query: given, signal }) {
     answer.data.forEach((one, place) => put(one, place));
     const active = (row) => ACTIVE.has(row.experiment.status);
     if (many > MOST) {
-      for (const row of others.filter(active).slice(0, 20)) await again(row);
+      for (const row of others.filter(active).slice(0, FEW)) await again(row);
     }
     show();
+    await lookAfter([...picked.keys()].filter((id) => !rows.has(id)));
     return [...rows.values()].some((row) => active(row) && !streams.has(row.experiment.id)) ? BUSY_MS : IDLE_MS;
   }
 
@@ -182,8 +184,22 @@ export default async function experiments(view, { query: given, signal }) {
       put(await get(row.experiment.links.self, signal));
     } catch (error) {
       if (error.status !== 404) throw error;
-      drop(row);
+      gone(row);
     }
+  }
+
+  // What is picked stays so when its row goes: others push it off, or the filter does. Only what is deleted is no more.
+  async function lookAfter(unseen) {
+    for (let left = Math.min(FEW, unseen.length); left > 0; left -= 1) {
+      turns += 1;
+      const id = unseen[turns % unseen.length];
+      const now = await get(`/experiments/${id}`, signal).catch((error) => {
+        if (error.status !== 404) throw error;
+      });
+      if (!now) picked.delete(id);
+      else if (picked.has(id)) picked.set(id, now);
+    }
+    if (unseen.length && !signal.aborted) showPicks();
   }
 
   const soon = merged(() => refresh().catch(() => undefined)); // the next regular one tells what is wrong
@@ -213,6 +229,7 @@ export default async function experiments(view, { query: given, signal }) {
   function put(experiment, place) {
     const row = rows.get(experiment.id) ?? line(experiment);
     rows.set(experiment.id, row);
+    if (picked.has(experiment.id)) picked.set(experiment.id, experiment);
     row.change(experiment);
     if (place !== undefined && body.children[place] !== row.element) body.insertBefore(row.element, body.children[place] ?? null);
   }
@@ -222,19 +239,23 @@ export default async function experiments(view, { query: given, signal }) {
     const focused = element.contains(document.activeElement);
     const near = element.nextElementSibling ?? element.previousElementSibling;
     rows.delete(row.experiment.id);
-    picked.delete(row.experiment.id);
     element.remove();
     if (focused) (near?.querySelector("a") ?? view.querySelector("h1")).focus();
   }
 
+  function gone(row) {
+    picked.delete(row.experiment.id);
+    drop(row);
+  }
+
   function line(first) {
-    const box = h("input", { type: "checkbox", "aria-label": t("pickThis", { name: title(first.spec) }), change: () => {
-      if (box.checked) picked.add(first.id);
+    const box = h("input", { type: "checkbox", checked: picked.has(first.id), "aria-label": t("pickThis", { name: title(first.spec) }), change: () => {
+      if (box.checked) picked.set(first.id, row.experiment);
       else picked.delete(first.id);
       showPicks();
     } });
     const [status, accuracy, loss, created, acts] = ["", "number", "number wide", "wide faint", "wide acts"].map((kind) => h("td", { class: kind }));
-    const row = { experiment: null, pick: () => box.click() };
+    const row = { experiment: null };
     row.element = h("tr", {}, h("td", {}, box),
       h("th", { scope: "row" }, link(`#/experiments/${first.id}`, title(first.spec)),
         h("span", { class: "faint under" }, network(first.spec)), (first.spec.tags ?? []).map((tag) => h("span", { class: "tag" }, tag))),
@@ -255,7 +276,7 @@ export default async function experiments(view, { query: given, signal }) {
       if (before && !ACTIVE.has(now.status)) say(`${title(now.spec)}: ${t(`status.${now.status}`)}`);
       const focused = acts.contains(document.activeElement);
       acts.replaceChildren(...actions(now, { place: problems, signal, changed: (verb, answer) => {
-        if (answer && verb === "delete") drop(row);
+        if (answer && verb === "delete") gone(row);
         else if (answer && verb === "retry") soon(); // where it belongs, if the filter lets it in
         else if (answer) put(answer);
         show();
@@ -302,23 +323,23 @@ export default async function experiments(view, { query: given, signal }) {
   }));
 
   function showPicks() {
-    const trained = [...picked].filter((id) => rows.get(id)?.experiment.status === "succeeded");
+    const trained = [...picked].filter(([, one]) => one?.status === "succeeded").map(([id]) => id);
     picks.hidden = picked.size === 0;
     setText(many, t("pickedOf", { n: picked.size }));
-    compared.href = `#/compare?ids=${[...picked].join(",")}`;
+    compared.href = `#/compare?ids=${[...picked.keys()].join(",")}`;
     drawn.href = `#/draw?model=${trained.join(",")}`;
     drawn.hidden = !trained.length || !session.may("predict");
-    history.replaceState({ ...history.state, rows: rows.size, picked: [...picked] }, "");
+    history.replaceState({ ...history.state, rows: rows.size, picked: [...picked.keys()] }, "");
   }
 
   // As whoever comes back has left it.
   async function restored({ rows: many = 0, picked: ids = [] }) {
+    for (const id of ids) picked.set(id, null);
     let before;
     do {
       before = rows.size;
       await load();
     } while (cursor && rows.size > before && rows.size < many);
-    for (const id of ids) rows.get(id)?.pick();
   }
 
   await restored(history.state ?? {});

@@ -195,6 +195,44 @@ def test_a_depth_that_cannot_be_read_any_more_leaves_the_filter_as_it_was(browse
         expect(page.get_by_text("This is no number.")).to_have_count(0)
 
 
+def test_what_is_picked_stays_picked_until_it_is_gone_or_unpicked(browser: Browser, idle: Served) -> None:
+    idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}, "seeds": 50}).raise_for_status()
+    with watched(browser, idle.url) as seen:
+        page = seen.open()
+        rows, picks = page.locator("tbody tr"), page.get_by_role("region", name="Picked experiments")
+        expect(rows).to_have_count(50)
+        for place in (47, 48, 49):
+            rows.nth(place).get_by_role("checkbox").check()
+        picked = page.get_by_role("link", name="Compare curves")
+        address = picked.get_attribute("href") or ""
+        others = {"base": {"activation": "gelu", "depth": 2}, "seeds": 60}
+        idle.http.post("/sweeps", json=others).raise_for_status()
+        expect(rows.first).to_contain_text("gelu")
+        expect(page.locator("tbody").get_by_text("relu")).to_have_count(0)
+        expect(picks).to_contain_text("3 picked")
+        expect(picked).to_have_attribute("href", address)
+
+        page.get_by_label("Activation").select_option("gelu")
+        expect(page).to_have_url(re.compile("activation=gelu"))
+        expect(picks).to_contain_text("3 picked")
+        rows.first.get_by_role("link").click()
+        expect(page.locator("h1 + .badge")).to_be_visible()
+        page.go_back()
+        expect(picks).to_contain_text("3 picked")
+
+        first, *kept = address.partition("=")[2].split(",")
+        idle.http.post(f"/experiments/{first}/cancel").raise_for_status()
+        idle.http.delete(f"/experiments/{first}").raise_for_status()
+        expect(picks).to_contain_text("2 picked")
+        expect(picked).to_have_attribute("href", f"#/compare?ids={','.join(kept)}")
+        page.get_by_label("Activation").select_option("relu")
+        expect(rows).to_have_count(49)
+        expect(rows.get_by_role("checkbox", checked=True)).to_have_count(2)
+        rows.get_by_role("checkbox", checked=True).first.uncheck()
+        expect(picks).to_contain_text("1 picked")
+        seen.forgive("404")
+
+
 def test_the_table_is_sorted_by_the_service(seen: Watched, models: dict[str, str]) -> None:
     page = seen.open("#/experiments?tag=models")
     names = page.locator("tbody th a")
