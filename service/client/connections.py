@@ -7,6 +7,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import httpx
 
+from service.client.addresses import TIMEOUT_SECONDS
+
 __all__ = ["Connections", "running_loop"]
 
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
@@ -38,6 +40,8 @@ class Connections(Generic[Http]):
         self._made: dict[_Place, Http] = {}
         self.url = str(self._unused.base_url)
         """The service's address."""
+        self.timeout_seconds: float = self._unused.timeout.read or TIMEOUT_SECONDS
+        """How long an answer may take."""
         self.closed = False
 
     @property

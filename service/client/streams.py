@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from service.client.addresses import TIMEOUT_SECONDS
 from service.client.core import Core
 from service.client.errors import ApiError, ExperimentNotFound, NoAnswer, WaitTimeout
 from service.client.flow import Close, Emit, Items, Next, Pause, Retries, Stream
@@ -30,21 +29,20 @@ SWEEP_SECONDS = 0.5
 class _Deadline:
     """When a wait is over."""
 
-    def __init__(self, what: str, seconds: float | None) -> None:
+    def __init__(self, core: Core, what: str, seconds: float | None) -> None:
+        self._most = core.timeout_seconds
         self._what = what
         self._seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
 
-    def request(self, *, most: float = TIMEOUT_SECONDS) -> dict[str, Any]:
-        """What keeps one request from lasting longer than the wait, or than so many seconds without a word. It is
-        not repeated by itself: whoever waits looks at the deadline first.
+    def request(self) -> dict[str, Any]:
+        """What keeps one request from lasting longer than the wait, or than any answer may take. It is not repeated
+        by itself: whoever waits looks at the deadline first.
 
         Raises:
             WaitTimeout: there is no time.
         """
-        left = self.left()
-        timeout = httpx.Timeout(min(TIMEOUT_SECONDS, left), read=min(most, left))
-        return {"timeout": timeout, "retries": Retries(times=0)}
+        return {"timeout": min(self._most, self.left()), "retries": Retries(times=0)}
 
     def left(self) -> float:
         """Seconds until then.
@@ -69,7 +67,7 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
         ExperimentNotFound: there is none, or it was deleted meanwhile.
         ApiError: the service does not come back.
     """
-    deadline = _Deadline(f"experiment {experiment_id}", timeout)
+    deadline = _Deadline(core, f"experiment {experiment_id}", timeout)
     patience = _patience(core)
     last, breaks = "0", 0
     while True:
@@ -79,11 +77,13 @@ def follow(core: Core, experiment_id: str, *, timeout: float | None = None) -> S
                 f"/experiments/{experiment_id}/events",
                 stream=True,
                 headers={"Accept": "text/event-stream", "Last-Event-ID": last},
-                **deadline.request(most=QUIET_SECONDS),
+                **deadline.request(),
             )
             source = EventSource(response)
             events = Items(response, source.iter_sse, source.aiter_sse)
             try:
+                # httpcore looks here once for the head, which may take as long as any, and once more for the body.
+                response.request.extensions["timeout"]["read"] = min(QUIET_SECONDS, deadline.left())
                 while (event := (yield Next(events))) is not None:
                     if event.event == "done":
                         return
@@ -145,7 +145,7 @@ def watch(core: Core, sweep_id: str, *, timeout: float | None = None) -> Stream[
         WaitTimeout: it has not ended in time.
         ApiError: there is no such sweep, or the service does not come back.
     """
-    deadline = _Deadline(f"sweep {sweep_id}", timeout)
+    deadline = _Deadline(core, f"sweep {sweep_id}", timeout)
     patience = _patience(core)
     breaks = 0
     while True:

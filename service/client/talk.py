@@ -55,6 +55,11 @@ class Talk:
         """The service's address."""
         return self._connections.url
 
+    @property
+    def timeout_seconds(self) -> float:
+        """How long an answer may take."""
+        return self._connections.timeout_seconds
+
     def exchange(
         self,
         method: str,

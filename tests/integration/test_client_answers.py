@@ -1,5 +1,6 @@
 """The client before a server that is no epochd, or that says nothing: an error of the client, in clear words."""
 
+import asyncio
 import http.server
 import json
 import pickle
@@ -11,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from service.client import ApiError, Client, ExperimentFailed, InvalidRequest, NoAnswer, Retries, WaitTimeout
+from service.client import (
+    ApiError,
+    AsyncClient,
+    Client,
+    ExperimentFailed,
+    InvalidRequest,
+    NoAnswer,
+    Retries,
+    WaitTimeout,
+    streams,
+)
 from service.client.handles import ExperimentHandle, SweepHandle
 from service.client.values import Seen
 from service.domain.experiment import Experiment, Failure
@@ -83,7 +94,7 @@ def client(server: Server) -> Iterator[Client]:
         yield client
 
 
-def experiment(client: Client, **values: Any) -> ExperimentHandle[Any]:
+def experiment(client: Client | AsyncClient, **values: Any) -> ExperimentHandle[Any]:
     value = Experiment.model_validate(EXPERIMENT | values)
     return ExperimentHandle(client._carrier, client._core, Seen(value, {}))
 
@@ -194,6 +205,55 @@ def test_a_wait_keeps_its_time_before_a_server_that_says_nothing(silent: str) ->
         for wait in (waiting.wait, experiment(client).wait):
             with pytest.raises(WaitTimeout, match=r"has not ended within 0\.3 s"):
                 wait(timeout=0.3)
+
+
+class Quiet(http.server.ThreadingHTTPServer):
+    """Begins a stream of events and says no more of it; whoever comes again is told that it is done."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), QuietHandler)
+        self.asked: list[str] = []
+        self.again = threading.Event()
+
+
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    server: Quiet
+
+    def do_GET(self) -> None:
+        self.server.asked.append(f"{self.path} from {self.headers.get('Last-Event-ID')}")
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        if len(self.server.asked) == 1:
+            self.wfile.write(b'id: 1\nevent: status\ndata: {"status": "running"}\n\n')
+            self.server.again.wait(30)
+        else:
+            self.server.again.set()
+            self.wfile.write(b"id: 2\nevent: done\ndata: {}\n\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_stream_that_falls_silent_is_opened_anew_however_long_an_answer_may_take(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Client | AsyncClient]
+) -> None:
+    monkeypatch.setattr(streams, "QUIET_SECONDS", 0.2)
+    with answering(Quiet()) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+
+        async def epochs() -> list[Any]:
+            async with AsyncClient(url, retries=ONCE, timeout_seconds=1000) as client:
+                return [one async for one in experiment(client).epochs()]
+
+        if kind is AsyncClient:
+            assert asyncio.run(epochs()) == []
+        else:
+            with Client(url, retries=ONCE, timeout_seconds=1000) as client:
+                assert list(experiment(client).epochs()) == []
+        events = f"/experiments/{NOBODY}/events"
+        assert server.asked == [f"{events} from 0", f"{events} from 1"]
 
 
 # What is told to whom.

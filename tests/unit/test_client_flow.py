@@ -4,6 +4,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from service import errors as domain
 from service.api import problems
-from service.client import AliasNotFound, ApiError, NoAnswer, QueueFull, Retries, Sync, Unavailable
+from service.client import AliasNotFound, ApiError, NoAnswer, QueueFull, Retries, Sync, Unavailable, streams
 from service.client import errors as client_errors
 from service.client.core import Core
 from service.client.errors import BY_NAME, problem
@@ -205,6 +206,43 @@ def test_a_refused_stream_is_read_and_closed_before_it_is_asked_for_again() -> N
         assert isinstance(next(flow), Send)
         steps = [flow.send(answer(503)), *(flow.send(None) for _ in range(3))]
     assert [type(step) for step in steps] == [Read, Close, Pause, Send]
+
+
+def first_request(flow: Flow[Any] | Stream[Any]) -> httpx.Request:
+    step = next(flow)
+    assert isinstance(step, Send)
+    return step.request
+
+
+def patient_core() -> Core:
+    """Of a client whose answers may take 200 s."""
+    return Core(Sync(lambda: httpx.Client(base_url="http://service", timeout=200)), Retries(times=0))
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes for those who wait."""
+    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
+
+@pytest.mark.usefixtures("still")
+@pytest.mark.parametrize(("wait", "head", "body"), [(None, 200, streams.QUIET_SECONDS), (7, 7, 7)])
+def test_events_may_take_as_long_to_begin_as_any_answer_and_then_be_silent_for_less(
+    wait: float | None, head: float, body: float
+) -> None:
+    flow = streams.follow(patient_core(), "7", timeout=wait)
+    request = first_request(flow)
+    assert set(request.extensions["timeout"].values()) == {head}
+    flow.send(httpx.Response(200, headers={"Content-Type": "text/event-stream"}, request=request))
+    assert request.extensions["timeout"]["read"] == body
+    assert isinstance(flow.throw(GeneratorExit()), Close)
+
+
+@pytest.mark.usefixtures("still")
+@pytest.mark.parametrize(("wait", "most"), [(None, 200), (7, 7)])
+def test_a_look_at_a_sweep_may_take_as_long_as_any_answer(wait: float | None, most: float) -> None:
+    request = first_request(streams.watch(patient_core(), "0" * 36, timeout=wait))
+    assert set(request.extensions["timeout"].values()) == {most}
 
 
 def test_a_stream_that_is_left_closes_what_it_opened() -> None:
