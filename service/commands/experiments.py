@@ -184,7 +184,7 @@ def list_(
             depth=depth or (),
             dataset=dataset or (),
             tag=tag or (),
-            sweep_id=api.get_sweep(sweep).id if sweep else None,
+            sweep_id=None if sweep is None else api.get_sweep(sweep).id,
             sort=sort,
             limit=limit,
             cursor=cursor,

@@ -8,10 +8,22 @@ import typer
 from service.commands.grid import names_of, reader
 from service.domain.experiment import Spec
 
-__all__ = ["ApiKey", "DataDir", "DatabaseUrl", "Json", "Slots", "Url", "of_spec", "of_sweep"]
+__all__ = ["ApiKey", "DataDir", "DatabaseUrl", "Json", "Slots", "Url", "not_empty", "of_spec", "of_sweep"]
 
 FEW = 5
 """So many names are shown in a table of options."""
+
+
+def not_empty(text: str | None) -> str | None:
+    """What was given. A shell makes an empty word of a variable that is not set: who means nothing leaves it out.
+
+    Raises:
+        typer.BadParameter: it is empty.
+    """
+    if text == "":
+        raise typer.BadParameter("it is empty: give a value, or leave it out")
+    return text
+
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of database, blobs and datasets.", show_default="./epochd-data")
@@ -19,17 +31,24 @@ DataDir = Annotated[
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
-        help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.", show_default="SQLite in the data folder"
+        help="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.",
+        show_default="SQLite in the data folder",
+        callback=not_empty,
     ),
 ]
 Slots = Annotated[int | None, typer.Option(help="Experiments to train at once.", show_default="cores, at most 4")]
 
 Url = Annotated[
     str | None,
-    typer.Option(help="Address of the service.", envvar="EPOCHD_URL", show_default="http://127.0.0.1:8000"),
+    typer.Option(
+        help="Address of the service.", envvar="EPOCHD_URL", show_default="http://127.0.0.1:8000", callback=not_empty
+    ),
 ]
 ApiKey = Annotated[
-    str | None, typer.Option(help="Key of the service, if it wants one.", envvar="EPOCHD_API_KEY", show_default=False)
+    str | None,
+    typer.Option(
+        help="Key of the service, if it wants one.", envvar="EPOCHD_API_KEY", show_default=False, callback=not_empty
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The service's own JSON on standard output.")]
 

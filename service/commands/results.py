@@ -9,7 +9,7 @@ from service.commands.calls import connect, either
 from service.commands.console import Output, err, fail, misused, print_json, say
 from service.commands.data import fetch_shown
 from service.commands.environment import settings_of
-from service.commands.options import ApiKey, DataDir, Json, Url
+from service.commands.options import ApiKey, DataDir, Json, Url, not_empty
 from service.domain.experiment import Status
 
 __all__ = ["app"]
@@ -61,10 +61,12 @@ def export(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier export wrote to the folder.")] = False,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's server or database.", show_default="MLflow's own default")
+        str | None,
+        typer.Option(help="MLflow's server or database.", show_default="MLflow's own default", callback=not_empty),
     ] = None,
     mlflow_experiment: Annotated[
-        str | None, typer.Option(help="MLflow's experiment to put the runs into.", show_default="epochd")
+        str | None,
+        typer.Option(help="MLflow's experiment to put the runs into.", show_default="epochd", callback=not_empty),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -87,7 +87,7 @@ def run(api: Client, order: Order, console: Console) -> str:
 
 
 def _require_sense(order: Order) -> None:
-    if order.ids and (order.sweep_id or order.tags or order.statuses):
+    if order.ids and (order.sweep_id is not None or order.tags or order.statuses):
         raise ExportError("give experiments by their ids or by --sweep, --tag and --status, not by both")
     if order.to == "mlflow":
         if order.output or order.force:
@@ -137,7 +137,7 @@ def _chosen(api: Client, order: Order) -> Iterator[Experiment]:
                 raise _named(error, experiment_id) from error
         return
     # A sweep that is not there would be one without experiments, if it were not asked for.
-    sweep_id = api.get_sweep(order.sweep_id).id if order.sweep_id else None
+    sweep_id = None if order.sweep_id is None else api.get_sweep(order.sweep_id).id
     found = api.experiments(status=order.statuses, tag=order.tags, sweep_id=sweep_id, sort="created_at")
     yield from (one.value for one in found)
 

@@ -404,6 +404,8 @@ def test_a_pipe_has_whole_names_and_no_blanks_at_ends(api: Api, good: str, shell
         ("show $'\\xff'$(printf 'x%.0s' {1..35})", "is no text"),
         ("cancel $'\\xff'", "no experiment and no sweep"),
         ("show ''", "'' is no id of an experiment"),
+        ("list --sweep ''", "'' is no id of a sweep"),
+        ("export --to csv -o nowhere --sweep ''", "'' is no id of a sweep"),
         ("show 0123456", "at least its first eight characters"),
         ("delete ''", "no experiment and no sweep ''"),
         ("delete $(printf 'x%.0s' {1..100000})", "no experiment and no sweep"),
@@ -467,12 +469,23 @@ def test_what_is_not_written_so_is_told_by_its_option(shell: Any, line: str, sai
         ("sweep --activation relu --depth 1_0", "'1_0' is no whole number"),
         ("train --activation relu --depth 1_0", "'1_0' is no whole number"),
         ("train --activation relu --depth 1 --learning-rate 1_0", "'1_0' is no number"),
+        ("delete 01a20f00 --url ''", "Invalid value for '--url' (env var: 'EPOCHD_URL'): it is empty"),
+        ("delete 01a20f00 --url=", "Invalid value for '--url' (env var: 'EPOCHD_URL'): it is empty"),
+        ("list --api-key ''", "Invalid value for '--api-key' (env var: 'EPOCHD_API_KEY'): it is empty"),
+        ("db gc --database-url ''", "Invalid value for '--database-url': it is empty"),
+        ("export --to mlflow --tracking-uri ''", "Invalid value for '--tracking-uri': it is empty"),
+        ("export --to mlflow --mlflow-experiment ''", "Invalid value for '--mlflow-experiment': it is empty"),
     ],
 )
 def test_a_value_that_is_none_is_refused_before_anybody_is_asked(shell: Any, line: str, said: str) -> None:
     done = shell(f"epochd {line}", EPOCHD_URL="http://127.0.0.1:9", COLUMNS="200")
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_variable_that_is_empty_is_one_that_is_not_set(api: Api, shell: Any) -> None:
+    url = str(api.base_url)
+    assert shell(f"epochd list --url {url}", EPOCHD_URL="", EPOCHD_API_KEY="", EPOCHD_DATABASE_URL="").returncode == 0
 
 
 def test_names_are_taken_in_any_case(api: Api, shell: Any) -> None:

@@ -586,6 +586,7 @@ def test_an_extra_that_is_not_installed_is_named(
         ({"to": "csv", "output": Path("x"), "tags": ("no such tag",)}, "no experiment matches"),
         ({"to": "csv", "output": Path("x"), "ids": ("no-such",)}, "experiment no-such"),
         ({"to": "csv", "output": Path("x"), "sweep_id": "no-such"}, "is no id of a sweep"),
+        ({"to": "csv", "output": Path("x"), "sweep_id": ""}, "is no id of a sweep"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
