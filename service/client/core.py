@@ -219,13 +219,13 @@ class Core(Talk):
             raise InvalidRequest("no model is named: an alias or an experiment's id is needed")
         params = {"model": ",".join(names.values())} | ({"explain": True} if explain else {})
         answer = yield from self.ask("POST", "/predict", params=params, **request)
-        answers = [answer] if len(names) == 1 else self._part(answer or {}, "answers")
+        answers = [answer] if len(names) == 1 else self._part(answer, "answers")
         if len(answers) != len(names):
             raise self.not_epochd(f"{len(answers)} answers of {len(names)} models")
         return {model: self._predictions(of) for model, of in zip(names, answers, strict=True)}
 
     def _predictions(self, answer: dict[str, Any] | None) -> list[Prediction]:
-        found = self._part(answer or {}, "predictions")
+        found = self._part(answer, "predictions")
         if not found:
             raise self.not_epochd("no prediction")
         experiment_id = (answer or {}).get("experiment_id")

@@ -176,13 +176,13 @@ class Talk:
             what = kind.__name__.lower()
             raise ApiError(f"{self.url} answers with no {what} of this version of epochd") from error
 
-    def _part(self, answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    def _part(self, answer: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
         """A list in an answer.
 
         Raises:
-            ApiError: it has none of this name.
+            ApiError: it has none of this name, or there is nothing in it at all.
         """
-        part = answer.get(name)
+        part = (answer or {}).get(name)
         if not isinstance(part, list) or not all(isinstance(one, dict) for one in part):
             raise ApiError(f"{self.url} answers without {name}: it is no epochd of this version")
         return part
