@@ -117,6 +117,7 @@ class ApiError(EpochdError):
         type: str = "about:blank",  # noqa: A002 - RFC 9457's name
         errors: Sequence[FieldError] = (),
         arrived: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -130,6 +131,8 @@ class ApiError(EpochdError):
         """Each field that is wrong, when the request was."""
         self.arrived = arrived
         """Whether the request may have arrived once without its answer coming back, and been acted on."""
+        self.retry_after = retry_after
+        """Seconds after which the service asks to be asked again, by `Retry-After`. None when it says nothing of it."""
 
     def about(self, subject: str) -> Self:
         """The same error, which says first what it is about."""
@@ -140,6 +143,7 @@ class ApiError(EpochdError):
             type=self.type,
             errors=self.errors,
             arrived=self.arrived,
+            retry_after=self.retry_after,
         )
 
 

@@ -25,11 +25,15 @@ __all__ = [
     "Send",
     "Step",
     "Stream",
+    "asked_seconds",
     "through",
 ]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+DOUBLINGS = 1000
+"""More would be no float any more, and any wait is the longest long before."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,17 @@ class Retries:
         """How long to wait after so many repeats and this answer; None to give up."""
         if repeats >= self.times:
             return None
-        asked = response.headers.get("Retry-After", "") if response is not None else ""
-        if asked.isascii() and asked.isdigit():
-            return seconds if (seconds := float(asked)) <= self.most_seconds else None
-        longest: float = min(self.most_seconds, self.first_seconds * 2**repeats)
+        asked = None if response is None else asked_seconds(response)
+        if asked is not None:
+            return asked if asked <= self.most_seconds else None
+        longest: float = min(self.most_seconds, self.first_seconds * 2.0 ** min(repeats, DOUBLINGS))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def asked_seconds(response: httpx.Response) -> float | None:
+    """How long a service asks to wait; None when it asks for nothing, or names a date."""
+    asked = response.headers.get("Retry-After", "")
+    return float(asked) if asked.isascii() and asked.isdigit() else None
 
 
 @overload

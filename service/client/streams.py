@@ -21,7 +21,8 @@ QUIET_SECONDS = 10.0
 """A stream that says nothing for so long is opened anew, where it ended: its other end may be gone without a word.
 The service's own sign of life comes every 15 s, so none is needed."""
 PATIENCE = 3
-"""So many times more repeats than for one request: a wait outlives a restart of the service."""
+"""So many times more repeats than for one request, and so much longer when the service says how long: a wait outlives
+a restart of the service, and a minute in which it is not asked."""
 RESTART_SECONDS = 0.5
 SWEEP_SECONDS = 0.5
 
@@ -169,6 +170,8 @@ def _patience(core: Core) -> Retries:
 def _wait(patience: Retries, breaks: int, error: ApiError) -> float:
     """How long to wait after so many breaks and this one, in seconds. Raises the error when that is of no use."""
     wait = patience.seconds(breaks) if isinstance(error, NoAnswer) or passes(error) else None
+    if wait is not None and error.retry_after is not None:
+        wait = error.retry_after if error.retry_after <= patience.most_seconds * PATIENCE else None
     if wait is None:
         raise error
     return wait

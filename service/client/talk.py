@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from service.client.bodies import as_json
 from service.client.connections import Connections
 from service.client.errors import ApiError, IdempotencyKeyInFlight, InvalidRequest, NoAnswer, NotFound, problem
-from service.client.flow import Close, Flow, Pause, Read, Retries, Send
+from service.client.flow import Close, Flow, Pause, Read, Retries, Send, asked_seconds
 from service.client.reasons import lasts, reason
 from service.client.values import Seen
 
@@ -98,6 +98,7 @@ class Talk:
                 if method == "DELETE" and arrived and isinstance(found, NotFound):
                     return response  # an earlier one did it, and its answer did not come
                 arrived = found.arrived = arrived or _unheard(found)
+                found.retry_after = asked_seconds(response)
                 wait = retries.seconds(repeats, response) if passes(found, repeatable) else None
                 if wait is None:
                     raise found

@@ -12,7 +12,17 @@ import pytest
 
 from service import errors as domain
 from service.api import problems
-from service.client import AliasNotFound, ApiError, NoAnswer, QueueFull, Retries, Sync, Unavailable, streams
+from service.client import (
+    AliasNotFound,
+    ApiError,
+    NoAnswer,
+    QueueFull,
+    RateLimited,
+    Retries,
+    Sync,
+    Unavailable,
+    streams,
+)
 from service.client import errors as client_errors
 from service.client.core import Core
 from service.client.errors import BY_NAME, problem
@@ -34,12 +44,13 @@ def answer(status: int, kind: str = "about:blank", **headers: str) -> httpx.Resp
 def talk(
     *outcomes: httpx.Response | Exception,
     times: int = 2,
+    most_seconds: float = 5,
     flow: Callable[[Core], Flow[Any]] | None = None,
     **request: Any,
 ) -> tuple[list[float], Any]:
     """The pauses between these answers to one request, and what came of it: a response or an error."""
     with httpx.Client(base_url="http://service") as http:
-        core = Core(Sync(lambda: http), Retries(times=times, first_seconds=1, most_seconds=5))
+        core = Core(Sync(lambda: http), Retries(times=times, first_seconds=1, most_seconds=most_seconds))
         steps = core.exchange("POST", "/x", **request) if flow is None else flow(core)
         pauses: list[float] = []
         left, outcome = list(outcomes), Outcome()
@@ -67,6 +78,24 @@ def test_what_goes_away_is_asked_again_and_the_wait_grows() -> None:
 def test_the_service_says_how_long_to_wait() -> None:
     assert talk(answer(429, **{"Retry-After": "3"}), answer(200))[0] == [3]
     assert talk(answer(503, **{"Retry-After": "0"}), answer(200))[0] == [0]
+
+
+@pytest.mark.parametrize("wait", [streams.follow, streams.watch])
+@pytest.mark.parametrize(
+    ("asked", "pauses"), [("60", [60] * 6), ("90", [90] * 6), ("91", []), ("3600", []), ("0", [0] * 6)]
+)
+def test_whoever_waits_for_an_end_waits_as_long_as_the_service_says_up_to_three_times_as_long(
+    wait: Callable[[Core, str], Flow[Any]], asked: str, pauses: list[float]
+) -> None:
+    refused = answer(429, "rate-limited", **{"Retry-After": asked})
+    paused, came = talk(
+        *[refused] * (len(pauses) + 1), flow=lambda core: wait(core, "0" * 36), most_seconds=30, times=2
+    )
+    assert (paused, type(came), came.retry_after) == (pauses, RateLimited, float(asked))
+
+
+def test_however_often_it_was_asked_the_wait_is_the_longest_and_no_error() -> None:
+    assert 15 <= (Retries(times=5000).seconds(4999) or 0) <= 30
 
 
 def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
@@ -325,7 +354,8 @@ def test_an_answer_that_is_no_problem_is_an_error_all_the_same() -> None:
     assert (type(found), str(found), found.status) == (ApiError, "http://service answers 502 Bad Gateway", 502)
     assert type(problem(404, {"type": "urn:epochd:problem:of-tomorrow"}, "")) is client_errors.NotFound
     assert str(found.about("experiment 7")) == "experiment 7: http://service answers 502 Bad Gateway"
-    assert ApiError("why", arrived=True).about("experiment 7").arrived
+    again = ApiError("why", arrived=True, retry_after=3).about("experiment 7")
+    assert (again.arrived, again.retry_after) == (True, 3)
 
 
 def test_everything_a_spec_has_can_be_said() -> None:
