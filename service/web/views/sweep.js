@@ -31,29 +31,39 @@ export default async function sweepView(view, { id, signal }) {
     h("section", { class: "card" }, h("h2", {}, t("comparison")), reading, arms, h("details", {}, h("summary", {}, t("pairs")), pairs)),
     h("div", { class: "figures" }, figures.map(([, one]) => one.element)), take);
 
+  // Made once, and changed where they are: any of it may be under a finger.
+  let mark = badge(sweep.status);
+  const stop = button(t("cancel"), once(() => attempt(problems, async () => {
+    sweep = await post(sweep.links.cancel);
+    show();
+  })), { class: "small" });
+  const away = button(t("delete"), once(() => attempt(problems, async () => {
+    if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep"), signal))) return;
+    await removed(address, requests.hush);
+    say(t("deleted", { name: named(sweep) }));
+    location.hash = "#/sweeps";
+  })), { class: "small danger" });
+  const acts = h("div", { class: "row" });
+  const created = h("time", { datetime: sweep.created_at, title: moment(sweep.created_at) });
+  fill(head,
+    path("sweeps"),
+    h("div", { class: "row between" }, h("div", { class: "row" }, h("h1", { tabindex: -1 }, named(sweep)), mark),
+      h("div", { class: "row" }, go(`#/experiments?sweep_id=${id}`, t("itsExperiments")), session.may("write") ? acts : "")),
+    facts([
+      [t("runsHead"), number(sweep.size)],
+      ...Object.entries(sweep.spec.grid).map(([field, values]) => [t(`field.${field}`), Array.isArray(values) ? values.join(", ") : `${values.start}–${values.stop}`]),
+      [t("field.seeds"), sweep.spec.seeds && number(sweep.spec.seeds)],
+      ...Object.entries(sweep.spec.base).filter(([, value]) => !Array.isArray(value)).map(([field, value]) => [t(`field.${field}`), String(value)]),
+      [t("created"), created],
+    ]));
+
   function show() {
-    const acts = !session.may("write") ? "" : sweep.status === "finished"
-      ? button(t("delete"), once(() => attempt(problems, async () => {
-        if (!(await confirmed(t("deleteSweep", { name: named(sweep), n: sweep.progress.total }), t("delete"), t("keep"), signal))) return;
-        await removed(address, requests.hush);
-        say(t("deleted", { name: named(sweep) }));
-        location.hash = "#/sweeps";
-      })), { class: "small danger" })
-      : button(t("cancel"), once(() => attempt(problems, async () => {
-        sweep = await post(sweep.links.cancel);
-        show();
-      })), { class: "small" });
-    redrawn(head, () => fill(head,
-      path("sweeps"),
-      h("div", { class: "row between" }, h("div", { class: "row" }, h("h1", { tabindex: -1 }, named(sweep)), badge(sweep.status)),
-        h("div", { class: "row" }, go(`#/experiments?sweep_id=${id}`, t("itsExperiments")), acts)),
-      facts([
-        [t("runsHead"), number(sweep.size)],
-        ...Object.entries(sweep.spec.grid).map(([field, values]) => [t(`field.${field}`), Array.isArray(values) ? values.join(", ") : `${values.start}–${values.stop}`]),
-        [t("field.seeds"), sweep.spec.seeds && number(sweep.spec.seeds)],
-        ...Object.entries(sweep.spec.base).filter(([, value]) => !Array.isArray(value)).map(([field, value]) => [t(`field.${field}`), String(value)]),
-        [t("created"), h("time", { datetime: sweep.created_at, title: moment(sweep.created_at) }, ago(sweep.created_at))],
-      ])));
+    const now = badge(sweep.status);
+    mark.replaceWith(now);
+    mark = now;
+    setText(created, ago(sweep.created_at));
+    const act = sweep.status === "finished" ? away : stop;
+    if (acts.firstChild !== act) redrawn(acts, () => fill(acts, act));
     const { done, total } = sweep.progress;
     fill(progress, bar(done, total, t("runsOf", { done, total })), h("span", {}, t("runsOf", { done, total })),
       STATES.filter((state) => sweep.progress[state]).map((state) => h("span", { class: `badge ${state}` }, `${t(`status.${state}`)} ${number(sweep.progress[state])}`)));

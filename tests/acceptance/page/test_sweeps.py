@@ -1,10 +1,12 @@
 """The page's sweeps: the list, and one of them."""
 
-import pytest
-from playwright.sync_api import expect
+from typing import Any
 
-from tests.acceptance.conftest import Service
-from tests.acceptance.page.conftest import Watched, until_points
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.acceptance.conftest import Served, Service
+from tests.acceptance.page.conftest import Watched, until_points, watched
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +58,57 @@ def test_a_sweep_is_cancelled(seen: Watched, trained: Service) -> None:
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.get_by_text("cancelled 2")).to_be_visible()
     expect(page.get_by_role("button", name="Delete", exact=True)).to_be_visible()
+
+
+def queued(idle: Served, **asked: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A sweep over seeds and its experiments."""
+    sweep = idle.http.post("/sweeps", json={"base": {"activation": "relu", "depth": 1}} | asked).raise_for_status()
+    created: dict[str, Any] = sweep.json()
+    found = idle.http.get("/experiments", params={"sweep_id": created["id"]}).json()["data"]
+    return created, found
+
+
+def test_a_link_of_a_sweep_in_the_list_is_not_replaced_under_the_finger(browser: Browser, idle: Served) -> None:
+    _, runs = queued(idle, seeds=3, name="long")
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/sweeps")
+        page.get_by_role("link", name="long").hover()
+        page.mouse.down()
+        idle.http.post(runs[0]["links"]["cancel"]).raise_for_status()
+        expect(page.get_by_text("1 of 3 done")).to_be_visible()
+        page.mouse.up()
+        expect(page.get_by_role("heading", name="long", exact=True)).to_be_visible()
+
+
+def test_what_can_be_pressed_of_a_sweep_is_not_replaced_under_the_finger(browser: Browser, idle: Served) -> None:
+    sweep, runs = queued(idle, seeds=4, name="long")
+    with watched(browser, idle.url) as seen:
+        page = seen.open(f"#/sweeps/{sweep['id']}")
+        page.get_by_role("link", name="Its experiments").hover()
+        page.mouse.down()
+        idle.http.post(runs[0]["links"]["cancel"]).raise_for_status()
+        expect(page.get_by_text("1 of 4 done")).to_be_visible()
+        page.mouse.up()
+        expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+        page.go_back()
+        page.get_by_role("button", name="Cancel", exact=True).hover()
+        page.mouse.down()
+        idle.http.post(runs[1]["links"]["cancel"]).raise_for_status()
+        expect(page.get_by_text("2 of 4 done")).to_be_visible()
+        page.mouse.up()
+        expect(page.locator("h1 + .badge")).to_have_text("finished")
+        expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+        expect(page.get_by_role("button", name="Delete", exact=True)).to_be_visible()
+
+
+def test_a_sweep_without_a_name_that_anybody_sees_is_called_by_what_it_trains(browser: Browser, idle: Served) -> None:
+    queued(idle, seeds=5)
+    queued(idle, base={"activation": "gelu"}, grid={"depth": [1, 2]}, name="\u200b \u202e")
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/sweeps")
+        expect(page.locator("tbody th a")).to_have_text(["Depth 1, 2", "relu, depth 1"])
+        page.get_by_role("link", name="relu, depth 1").click()
+        expect(page).to_have_title("relu, depth 1 \u00b7 epochd")
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        expect(page.get_by_role("dialog")).to_contain_text("Delete relu, depth 1, with its 5 experiments?")
