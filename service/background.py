@@ -2,9 +2,9 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +25,11 @@ __all__ = ["ServiceError", "running_service"]
 
 START_SECONDS = 60
 POLL_SECONDS = 0.3
+READY = re.compile(r"^epochd is ready: (\S+) ", re.MULTILINE)
+"""What `epochd serve` says when it answers, with its address."""
+NO_KEY = "none"
+"""Sent where no key is asked for: a client without one would take that of `EPOCHD_API_KEY`, which is another service's.
+"""
 STOP_SECONDS = 20
 KEY_AGE = timedelta(days=7)
 """Longest that a command of this kind takes. Its key is revoked when it ends, unless it is killed."""
@@ -43,12 +48,10 @@ def running_service(settings: Settings, *, log_name: str) -> Iterator[tuple[Clie
     Raises:
         ServiceError: it does not start.
     """
-    port = settings.port or _free_port()
-    url = f"http://127.0.0.1:{port}"
     log = settings.data_dir / log_name
-    command = [sys.executable, "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "service.cli", "serve", "--host", "127.0.0.1", "--port", str(settings.port)]
     with signals_to(_interrupt, "SIGTERM", "SIGHUP"), _own_key(settings) as key:
-        yield from _run([*command, "--until-stdin-closes"], url, log, settings, key)
+        yield from _run([*command, "--until-stdin-closes"], log, settings, key)
 
 
 @contextlib.contextmanager
@@ -74,7 +77,7 @@ def _own_key(settings: Settings) -> Iterator[str | None]:
                 trail.record(session, actor, "key.revoke", key.id)
 
 
-def _run(command: list[str], url: str, log: Path, settings: Settings, key: str | None) -> Iterator[tuple[Client, str]]:
+def _run(command: list[str], log: Path, settings: Settings, key: str | None) -> Iterator[tuple[Client, str]]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -84,14 +87,8 @@ def _run(command: list[str], url: str, log: Path, settings: Settings, key: str |
             stderr=output,
         )
     try:
-        with Client(url, api_key=key) as api:
-            deadline = time.monotonic() + START_SECONDS
-            while not api.ready():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    lines = log.read_text(errors="replace").strip().splitlines()
-                    last = lines[-1].removeprefix("epochd: ") if lines else f"see {log}"
-                    raise ServiceError(f"the service did not start: {last}")
-                time.sleep(POLL_SECONDS)
+        url = _address(process, log)
+        with Client(url, api_key=key or NO_KEY) as api:
             yield api, url
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -106,12 +103,25 @@ def _run(command: list[str], url: str, log: Path, settings: Settings, key: str |
             process.stdin.close()
 
 
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where the service answers, by its own word: at a port that it did not get somebody else does.
+
+    Raises:
+        ServiceError: it has ended, or takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        ended = process.poll() is not None
+        told = log.read_text(errors="replace")
+        if not ended and (found := READY.search(told)):
+            return found[1]
+        if ended or time.monotonic() > deadline:
+            lines = told.strip().splitlines()
+            last = lines[-1].removeprefix("epochd: ") if lines else f"see {log}"
+            raise ServiceError(f"the service did not start: {last}")
+        time.sleep(POLL_SECONDS)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """What would end this process at once ends it in order."""
     raise KeyboardInterrupt
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
