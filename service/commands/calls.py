@@ -1,7 +1,9 @@
 """How commands reach the service."""
 
 import contextlib
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +16,18 @@ from service.domain.experiment import Spec
 if TYPE_CHECKING:  # `epochd serve` needs no client
     from service.client import Client, ExperimentHandle, SweepHandle, Sync
 
-__all__ = ["connect", "either", "local_service", "submitting"]
+__all__ = ["connect", "either", "local_service", "named", "submitting"]
 
 LONGEST = 40
 """Characters of what is no id that are worth repeating."""
 POINTER = re.compile(r"(?:/base|/grid)?/(\w+)(?:/.*)?")
 """Where a field of a spec is in what a service is sent."""
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in (*Spec.model_fields, "seeds")} | {"tags": "--tag"}
+
+
+def named(url: str | None) -> str:
+    """What a further command needs to reach the service of this one; nothing where the environment names it."""
+    return "" if url is None or url == os.environ.get("EPOCHD_URL") else f" --url {shlex.quote(url)}"
 
 
 @contextlib.contextmanager
@@ -66,12 +73,13 @@ def _by_options() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def submitting(*, find: str = "epochd list shows the newest") -> Iterator[None]:
+def submitting(url: str | None = None, *, find: str = "") -> Iterator[None]:
     """Whoever queues something may never hear of it: by Ctrl-C before the answer, by a broken connection, or by a
-    gateway that heard nothing. `find` says how to find out.
+    gateway that heard nothing. `find` says how to find out, where that is not to ask the service at `url`.
     """
     from service.client import ApiError, InvalidRequest
 
+    find = find or f"epochd list{named(url)} shows the newest"
     try:
         yield
     except KeyboardInterrupt:

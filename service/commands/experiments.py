@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from service.commands.calls import connect, either, local_service, submitting
+from service.commands.calls import connect, either, local_service, named, submitting
 from service.commands.console import FAILED, err, misused, print_json, say
 from service.commands.options import ApiKey, DataDir, Json, Url, of_spec
 from service.commands.waiting import leaving
@@ -83,9 +83,9 @@ def train(
     if local and any(_given(context, name) for name in ("url", "api_key")):
         misused("--local starts a service of its own: it does not go with --url and --api-key")
     service = local_service(dataset or "mnist", data_dir) if local else connect(url, api_key)
-    find = {"find": "the next epochd serve on the same data folder shows it"} if local else {}
+    find = "the next epochd serve on the same data folder shows it" if local else ""
     with service as api:
-        with submitting(**find):
+        with submitting(url, find=find):
             experiment = api.train(
                 activation, depth, **{key: value for key, value in options.items() if value is not None}
             )
@@ -93,7 +93,7 @@ def train(
             hints = _local_hints(experiment, data_dir)
             _finish(experiment, hints=hints, besides=_earlier(api, experiment), detach=detach, as_json=as_json)
         else:
-            _finish(experiment, hints=_hints(experiment), detach=detach, as_json=as_json)
+            _finish(experiment, hints=_hints(experiment, url), detach=detach, as_json=as_json)
 
 
 def _earlier(api: "Client", experiment: "ExperimentHandle[Sync]") -> Iterator[str]:
@@ -106,8 +106,8 @@ def _earlier(api: "Client", experiment: "ExperimentHandle[Sync]") -> Iterator[st
             else f"{count:,} earlier experiments of this folder go"
         )
         yield f"{told} first"
-        yield f"  see them: epochd list --status queued --status running --url {api.url}"
-        yield f"  cancel one: epochd cancel ID --url {api.url}"
+        yield f"  see them: epochd list --status queued --status running{named(api.url)}"
+        yield f"  cancel one: epochd cancel ID{named(api.url)}"
 
 
 def _given(context: typer.Context, option: str) -> bool:
@@ -116,9 +116,12 @@ def _given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _hints(experiment: "ExperimentHandle[Sync]") -> dict[str, str]:
+def _hints(experiment: "ExperimentHandle[Sync]", url: str | None) -> dict[str, str]:
     """What can be done about one that goes on."""
-    return {"follow it": f"epochd show {experiment.id} --watch", "cancel it": f"epochd cancel {experiment.id}"}
+    return {
+        "follow it": f"epochd show {experiment.id} --watch{named(url)}",
+        "cancel it": f"epochd cancel {experiment.id}{named(url)}",
+    }
 
 
 def _local_hints(experiment: "ExperimentHandle[Sync]", data_dir: Path | None) -> dict[str, str]:
@@ -209,7 +212,7 @@ def show(
     with connect(url, api_key) as api:
         experiment = api.get_experiment(identity)
         if watch:
-            with leaving(f"experiment {experiment.id}", _hints(experiment)):
+            with leaving(f"experiment {experiment.id}", _hints(experiment, url)):
                 experiment.wait(progress=True, check=False)
         print_json(experiment.raw) if as_json else say(display.experiment(experiment.value, experiment.metrics()))
     if watch and experiment.status is not Status.SUCCEEDED:
@@ -242,9 +245,9 @@ def retry(
     """
     with connect(url, api_key) as api:
         before = api.get_experiment(identity)
-        with submitting():
+        with submitting(url):
             experiment = before.retry()
-        _finish(experiment, hints=_hints(experiment), detach=detach, as_json=as_json)
+        _finish(experiment, hints=_hints(experiment, url), detach=detach, as_json=as_json)
 
 
 @app.command()

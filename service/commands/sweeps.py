@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.calls import connect, submitting
+from service.commands.calls import connect, named, submitting
 from service.commands.console import err, misused, print_json, say
 from service.commands.grid import base_and_grid
 from service.commands.options import ApiKey, Json, Url, of_sweep
@@ -73,10 +73,10 @@ def sweep(
             noun = "experiment" if plan.experiments == 1 else "experiments"
             say(f"{plan.experiments:,} {noun}: {len(plan.arms)} to compare, {plan.seeds} of each")
         else:
-            with submitting():
+            with submitting(url):
                 queued = api.sweep(**wanted)
             if watch:
-                _compare(api, queued, watch=True, as_json=as_json, first=f"sweep {queued.id} is queued")
+                _compare(api, queued, url=url, watch=True, as_json=as_json, first=f"sweep {queued.id} is queued")
             else:
                 lest = f"the sweep is {queued.id}"
                 print_json(queued.raw, lest=lest) if as_json else say(queued.id, lest=lest)
@@ -100,13 +100,14 @@ def compare(
     Example: epochd compare 01a20f00-0000-7000-8000-000000000000 --reference 'relu, depth 1'
     """
     with connect(url, api_key) as api:
-        _compare(api, api.get_sweep(identity), reference=reference, watch=watch, as_json=as_json)
+        _compare(api, api.get_sweep(identity), url=url, reference=reference, watch=watch, as_json=as_json)
 
 
 def _compare(
     api: "Client",
     found: "SweepHandle[Sync]",
     *,
+    url: str | None,
     reference: str | None = None,
     watch: bool,
     as_json: bool,
@@ -115,7 +116,10 @@ def _compare(
     from service.commands import display
 
     if watch:
-        hints = {"follow it": f"epochd compare {found.id} --watch", "cancel it": f"epochd cancel {found.id}"}
+        hints = {
+            "follow it": f"epochd compare {found.id} --watch{named(url)}",
+            "cancel it": f"epochd cancel {found.id}{named(url)}",
+        }
         with leaving(f"sweep {found.id}", hints):
             if first:
                 err.print(first)

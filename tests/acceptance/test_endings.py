@@ -151,12 +151,13 @@ def test_ctrl_c_before_the_answer_says_that_it_may_be_queued(
     silent: Silent, good: str, tmp_path: Path, words: str
 ) -> None:
     command = {"train": TRAIN, "sweep": SWEEP, "retry": ("retry", good)}[words]
-    started = Started(*command, cwd=tmp_path, EPOCHD_URL=f"http://127.0.0.1:{silent.server_port}")
+    url = f"http://127.0.0.1:{silent.server_port}"
+    started = Started(*command, "--url", url, cwd=tmp_path)
     assert silent.taken.wait(60)
     code, told = started.interrupted()
     assert code == 130
     assert told.startswith("epochd: stopped before the service answered. It may have been queued")
-    assert "epochd list" in told
+    assert f"epochd list --url {url} shows the newest" in told
     assert told.count("\n") == 1
 
 
@@ -189,6 +190,24 @@ def test_an_id_is_told_as_soon_as_there_is_one(api: Api, tmp_path: Path, command
     code, told = started.interrupted()
     assert code == 130
     assert f"{noun[:-1]} {made['id']} goes on" in told
+    assert "--url" not in told
+
+
+@pytest.mark.parametrize("words", ["train", "show", "compare"])
+def test_what_can_be_done_with_what_goes_on_is_told_with_the_service_that_was_named(
+    api: Api, tmp_path: Path, words: str
+) -> None:
+    url, one = str(api.base_url), {"activation": "relu", "depth": 1}
+    queued = api.post("/experiments", json=one).json()["id"]
+    sweep = api.post("/sweeps", json={"base": one}).json()["id"]
+    command = {"train": TRAIN, "show": ("show", queued, "--watch"), "compare": ("compare", sweep, "--watch")}[words]
+    started = Started(*command, "--url", url, cwd=tmp_path, EPOCHD_URL="http://127.0.0.1:9")
+    assert started.line()
+    code, told = started.interrupted()
+    assert code == 130
+    hints = [line for line in told.splitlines() if line.startswith("  ")]
+    assert len(hints) == 2
+    assert all(line.endswith(f" --url {url}") for line in hints)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
