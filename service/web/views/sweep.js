@@ -10,12 +10,15 @@ import { session } from "../session.js";
 import { named } from "./sweeps.js";
 
 const FIGURES = ["accuracy-by-depth", "seed-scatter", "learning-curves", "gradient-norms"];
+const BUSY_MS = 1500;
+const IDLE_MS = 3000;
 const STATES = ["succeeded", "running", "queued", "cancelling", "failed", "cancelled"];
 
 export default async function sweepView(view, { id, signal }) {
   const address = `/sweeps/${encodeURIComponent(id)}`;
   let sweep = await get(address, signal);
   let counted = "";
+  let told = sweep.status;
   let asked = signal; // ends when the sweep is about to be deleted
 
   const head = h("div");
@@ -86,17 +89,37 @@ export default async function sweepView(view, { id, signal }) {
       h("p", { class: "faint", lang: "en" }, found.method), found.notes.map((note) => h("p", { class: "faint", lang: "en" }, note))));
   }
 
-  async function refresh() {
+  async function look() {
     sweep = await get(address, asked);
     const now = JSON.stringify(sweep.progress);
     if (now !== counted) {
       show();
       await compare();
       await Promise.all(figures.map(([name, one]) => one.fetched(`${address}/figures/${name}`, asked)));
-      if (counted && sweep.status === "finished") say(`${named(sweep)}: ${t("status.finished")}`);
       counted = now;
     }
-    return sweep.status === "finished" ? null : 1500;
+    if (told !== sweep.status && sweep.status === "finished") say(`${named(sweep)}: ${t("status.finished")}`);
+    told = sweep.status;
+  }
+
+  // Also when it is finished: it goes on where one of its experiments is repeated.
+  async function refresh() {
+    const until = asked;
+    try {
+      await look();
+    } catch (error) {
+      if (error.status !== 404 || until.aborted) throw error;
+      gone();
+      return null;
+    }
+    return sweep.status === "finished" ? IDLE_MS : BUSY_MS;
+  }
+
+  // Somebody else has deleted it. What was seen of it stays; what can be done with it does not.
+  function gone() {
+    requests.hush();
+    problems.replaceChildren(failure({ message: t("deleted", { name: named(sweep) }) }));
+    for (const one of head.querySelectorAll("button, .button")) one.remove();
   }
 
   const requests = asking(signal, (until) => {

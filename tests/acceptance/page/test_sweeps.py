@@ -112,3 +112,23 @@ def test_a_sweep_without_a_name_that_anybody_sees_is_called_by_what_it_trains(br
         page.get_by_role("button", name="Cancel", exact=True).click()
         page.get_by_role("button", name="Delete", exact=True).click()
         expect(page.get_by_role("dialog")).to_contain_text("Delete relu, depth 1, with its 5 experiments?")
+
+
+def test_a_finished_sweep_is_followed_when_it_goes_on_and_when_it_is_deleted_elsewhere(
+    browser: Browser, idle: Served
+) -> None:
+    sweep, runs = queued(idle, seeds=2, name="done")
+    idle.http.post(sweep["links"]["cancel"]).raise_for_status()
+    with watched(browser, idle.url) as seen:
+        page = seen.open(f"#/sweeps/{sweep['id']}")
+        expect(page.locator("h1 + .badge")).to_have_text("finished")
+        expect(page.get_by_role("button", name="Delete", exact=True)).to_be_visible()
+        idle.http.post(runs[0]["links"]["retry"]).raise_for_status()
+        expect(page.get_by_text("2 of 3 done")).to_be_visible()
+        expect(page.locator("h1 + .badge")).not_to_have_text("finished")
+        idle.http.post(sweep["links"]["cancel"]).raise_for_status()
+        idle.http.delete(sweep["links"]["self"]).raise_for_status()
+        expect(page.get_by_role("alert")).to_have_text("done is deleted.")
+        expect(page.get_by_role("link", name="Its experiments")).to_have_count(0)
+        expect(page.get_by_role("button", name="Delete", exact=True)).to_have_count(0)
+        seen.forgive("404")
