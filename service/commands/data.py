@@ -10,10 +10,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from service.commands.console import err, fail, print_json, say
 from service.commands.environment import settings_of
 from service.commands.options import DataDir, Json
-from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.datasets import Arrays
+    from service.settings import Settings
 
 __all__ = ["app", "fetch_shown"]
 
@@ -49,12 +49,12 @@ def fetch(
         say(_told(dataset, settings, arrays))
 
 
-def fetch_shown(dataset: str, settings: Settings, console: Console) -> None:
+def fetch_shown(dataset: str, settings: "Settings", console: Console) -> None:
     """Have a dataset, and say so."""
     console.print(_told(dataset, settings, fetched(dataset, settings, console)), soft_wrap=True, markup=False)
 
 
-def fetched(dataset: str, settings: Settings, console: Console) -> "Arrays":
+def fetched(dataset: str, settings: "Settings", console: Console) -> "Arrays":
     """A dataset, with a progress bar in a terminal while it is fetched."""
     from service import datasets
 
@@ -71,6 +71,6 @@ def fetched(dataset: str, settings: Settings, console: Console) -> "Arrays":
         return datasets.load(dataset, settings.datasets_dir, path=path, progress=show)
 
 
-def _told(dataset: str, settings: Settings, arrays: "Arrays") -> str:
+def _told(dataset: str, settings: "Settings", arrays: "Arrays") -> str:
     counts = f"{len(arrays.x_train):,} training and {len(arrays.x_test):,} test images"
     return f"{dataset}: {counts}, verified by SHA-256, in {settings.datasets_dir}"

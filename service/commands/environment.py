@@ -4,14 +4,16 @@ import contextlib
 import difflib
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from service.commands.console import err, fail
 from service.domain.access import Actor
-from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 __all__ = ["log_as", "operator", "require_database", "settings_of"]
 
@@ -19,9 +21,11 @@ CLIENT = ("EPOCHD_URL", "EPOCHD_API_KEY", "EPOCHD_TIMEOUT_SECONDS", "EPOCHD_DEBU
 """Variables that are read by clients and commands, not by the service."""
 
 
-def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - options
+def settings_of(**given: Any) -> "Settings":  # noqa: ANN401 - options
     """The environment's settings, with the options that were given on the command line over them."""
-    _warn_of_unknown(os.environ)
+    from service.settings import Settings  # what clients do without
+
+    _warn_of_unknown(os.environ, Settings.model_fields)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -32,7 +36,7 @@ def settings_of(**given: Any) -> Settings:  # noqa: ANN401 - options
         fail("a setting cannot be used: " + "; ".join(faults))
 
 
-def require_database(settings: Settings) -> None:
+def require_database(settings: "Settings") -> None:
     """End with a line and exit code 1 where SQLite's file is not there, or the database has nothing of epochd. Whoever
     went on would make an empty one, and look into that instead of the service's own: to which all files are garbage.
     """
@@ -49,7 +53,7 @@ def require_database(settings: Settings) -> None:
     fail(f"there is no database {database.url.database}: give the service's own by --data-dir or --database-url")
 
 
-def log_as(settings: Settings) -> None:
+def log_as(settings: "Settings") -> None:
     """Log to standard error, from the severity on that is set."""
     from service.telemetry import logs  # what most commands do without
 
@@ -69,8 +73,8 @@ def operator() -> Actor:
     return Actor(name=f"{name} by command"[:100])
 
 
-def _warn_of_unknown(environment: Mapping[str, str]) -> None:
-    known = {f"EPOCHD_{name.upper()}" for name in Settings.model_fields} | set(CLIENT)
+def _warn_of_unknown(environment: Mapping[str, str], settings: Iterable[str]) -> None:
+    known = {f"EPOCHD_{name.upper()}" for name in settings} | set(CLIENT)
     for name in sorted(environment):
         if name.upper().startswith("EPOCHD_") and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
