@@ -15,7 +15,17 @@ from service.client.errors import ApiError
 from service.client.flow import Emit, Flow, Retries, Stream, through
 from service.client.handles import ExperimentHandle, SweepHandle
 from service.client.pictures import ArrayLike, Picture
-from service.client.values import Alias, Filters, Page, Plan, Prediction, Seen, SpecOptions, SweepOptions
+from service.client.values import (
+    Alias,
+    Filters,
+    Page,
+    Plan,
+    Prediction,
+    RequestOptions,
+    Seen,
+    SpecOptions,
+    SweepOptions,
+)
 from service.domain.experiment import Activation, Experiment, Metrics, Spec
 from service.domain.sweep import Sweep, SweepSpec
 from service.domain.worker import Worker
@@ -63,21 +73,13 @@ class _Operations(Bound[Carrier]):
 
     @operation
     def request(
-        self,
-        method: str,
-        path: str,
-        /,
-        *,
-        repeatable: bool | None = None,
-        **request: Any,  # noqa: ANN401 - httpx's
+        self, method: str, path: str, /, *, repeatable: bool | None = None, **options: Unpack[RequestOptions]
     ) -> Flow[Any]:
-        """The JSON that answers a request, for what has no method here. Takes httpx's arguments. `repeatable` says
-        whether twice does no harm; unless it is said, it does harm for a `POST` and for nothing else.
+        """The JSON that answers a request for a path of the service, for what has no method here; None when the answer
+        has no body. The options are httpx's. `repeatable` says whether twice does no harm; unless it is said, it does
+        harm for a `POST` and for nothing else.
         """
-        method = method.upper()
-        return self._core.ask(
-            method, path, repeatable=method != "POST" if repeatable is None else repeatable, **request
-        )
+        return self._core.request(method, path, repeatable, options)
 
     @operation
     def ready(self) -> Flow[bool]:

@@ -16,7 +16,7 @@ from service.client.errors import ApiError, InvalidRequest, NotFound
 from service.client.files import whole_file
 from service.client.flow import Close, Emit, Flow, Items, Next, Retries, Stream
 from service.client.talk import Talk, quoted
-from service.client.values import Alias, Figure, Page, Plan, Prediction, Seen
+from service.client.values import Alias, Figure, Page, Plan, Prediction, RequestOptions, Seen
 from service.domain.comparison import Comparison
 from service.domain.experiment import Experiment, Metrics
 from service.domain.sweep import Sweep
@@ -33,6 +33,9 @@ PAGE = 200
 DRAWN = {"json": "application/json", "svg": "image/svg+xml", "png": "image/png", "html": "text/html"}
 VALUES: dict[str, type[Experiment] | type[Sweep]] = {"experiments": Experiment, "sweeps": Sweep}
 
+ELSEWHERE = re.compile(r"//|[^/?#]*:|(?:[^?#]*/)?\.\.?(?:[/?#]|$)", re.DOTALL)
+"""What httpx takes for another address, or for a path above the one that it was given."""
+
 WHOLE = 36
 """Characters of an id."""
 SHORT = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,27}", re.IGNORECASE)
@@ -43,6 +46,23 @@ SHORT_LOOKS = 20
 
 class Core(Talk):
     """What one service can be asked."""
+
+    def request(self, method: str, path: str, repeatable: bool | None, options: RequestOptions) -> Flow[Any]:
+        """Whatever has no method here.
+
+        Raises:
+            InvalidRequest: the path is none of the service's.
+        """
+        known = RequestOptions.__annotations__
+        if unknown := [name for name in options if name not in known]:
+            raise TypeError(f"request takes no {', '.join(unknown)}: it takes {', '.join(known)} and repeatable")
+        if not isinstance(path, str) or ELSEWHERE.match(path):
+            raise InvalidRequest(
+                f"request takes a path of {self.url}, such as /experiments, and nothing that leads away"
+            )
+        method = method.upper()
+        again = method != "POST" if repeatable is None else repeatable
+        return self.ask(method, path, repeatable=again, **options)
 
     # Experiments and sweeps.
 

@@ -10,7 +10,19 @@ from pydantic import BaseModel, ConfigDict
 from service.domain.experiment import Activation, Dataset, Initializer, Optimizer, Status
 from service.domain.sweep import Arm
 
-__all__ = ["Alias", "Figure", "Filters", "Page", "Plan", "Prediction", "Seen", "Sort", "SpecOptions", "SweepOptions"]
+__all__ = [
+    "Alias",
+    "Figure",
+    "Filters",
+    "Page",
+    "Plan",
+    "Prediction",
+    "RequestOptions",
+    "Seen",
+    "Sort",
+    "SpecOptions",
+    "SweepOptions",
+]
 
 Value = TypeVar("Value")
 
@@ -57,6 +69,20 @@ class Filters(TypedDict, total=False):
     tag: Sequence[str]
     sweep_id: str | None
     sort: Sort
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may have. All are as httpx takes them, but `json` may hold what is NumPy's."""
+
+    params: Any
+    headers: Any
+    cookies: Any
+    json: Any
+    content: Any
+    data: Any
+    files: Any
+    timeout: Any
+    extensions: Any
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from service.client import (
@@ -303,6 +304,45 @@ def test_a_request_is_repeated_as_its_method_allows_or_as_it_is_said(
     with Client(url, retries=AGAIN) as client, pytest.raises(NoAnswer):
         client.request(method, "/predict", **said)
     assert [one.split()[0].decode() for one in asked] == [method.upper()] * times
+
+
+@pytest.mark.parametrize(
+    ("path", "asked_for"),
+    [
+        ("/experiments", "/base/experiments"),
+        ("experiments", "/base/experiments"),
+        ("/v1/models/best:predict", "/base/v1/models/best:predict"),
+        ("/x?from=http://elsewhere/../y", "/base/x?from=http://elsewhere/../y"),
+    ],
+)
+def test_a_request_is_for_a_path_of_the_service(hanging_up: tuple[str, list[bytes]], path: str, asked_for: str) -> None:
+    url, asked = hanging_up
+    with Client(f"{url}/base", retries=ONCE) as client, pytest.raises(NoAnswer):
+        client.request("GET", path)
+    assert [one.split()[1].decode() for one in asked] == [asked_for]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://127.0.0.1:9/experiments", "HTTPS://elsewhere/", "//elsewhere/experiments", "http:/x", "mailto:x",
+        "/../x", "/x/..", "..", "/x/../../y?z", b"/x", None, httpx.URL("http://127.0.0.1:9/x"),
+    ],
+)  # fmt: skip
+def test_a_request_for_what_is_elsewhere_is_not_sent(hanging_up: tuple[str, list[bytes]], path: Any) -> None:
+    url, asked = hanging_up
+    with (
+        Client(f"{url}/base", api_key="secret", retries=ONCE) as client,
+        pytest.raises(InvalidRequest, match=f"takes a path of {url}/base/, such as /experiments"),
+    ):
+        client.request("GET", path)
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["follow_redirects", "auth", "stream", "retries", "jsn"])
+def test_a_request_takes_no_option_that_it_does_not_know(client: Client, name: str) -> None:
+    with pytest.raises(TypeError, match=f"request takes no {name}: it takes params, headers, .* and repeatable"):
+        client.request("GET", "/experiments", **{name: None})
 
 
 def test_a_host_that_nobody_knows_is_told_as_that() -> None:

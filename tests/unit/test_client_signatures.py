@@ -11,7 +11,7 @@ import pytest
 
 from service.client import Async, AsyncClient, Client, ExperimentHandle, Prediction, SweepHandle, Sync
 from service.client.carriers import iteration, operation
-from service.client.values import Filters, SpecOptions
+from service.client.values import Filters, RequestOptions, SpecOptions
 
 KINDS = (Client, AsyncClient, ExperimentHandle, SweepHandle)
 METHODS = [
@@ -30,6 +30,8 @@ def test_a_method_is_seen_without_self_and_with_each_option() -> None:
     assert "units: int = ..." in str(seen)
     listed = inspect.signature(AsyncClient("http://x").experiments)
     assert list(listed.parameters) == ["page_size", *Filters.__annotations__]
+    asked = inspect.signature(Client("http://x").request)
+    assert list(asked.parameters) == ["method", "path", "repeatable", *RequestOptions.__annotations__]
 
 
 @pytest.mark.parametrize(
