@@ -121,6 +121,7 @@ export default async function draw(view, { query, signal }) {
     ["--x", "--y"].forEach((name, axis) => desk.style.setProperty(name, `${(100 * pen[axis]) / SIZE}%`));
   }
   paper.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // these are the browser's
     if (event.key === "Delete" || event.key === "Backspace") wipe();
     if (!(event.key in ARROWS)) return;
     event.preventDefault();

@@ -196,6 +196,22 @@ def test_the_keyboard_draws(seen: Watched, models: dict[str, str]) -> None:
     expect(page.locator(".digit")).to_have_text("?")
 
 
+def test_keys_that_are_the_browser_s_are_left_to_it(seen: Watched, models: dict[str, str]) -> None:
+    page = seen.open(f"#/draw?model={models['able']}")
+    page.locator(".paper").focus()
+    page.evaluate(
+        "() => { globalThis.taken = []; addEventListener('keydown', (e) => taken.push(e.defaultPrevented)); }"
+    )
+    before = page.locator(".desk").get_attribute("style")
+    for other in ("altKey", "ctrlKey", "metaKey"):
+        page.locator(".paper").dispatch_event("keydown", {"key": "ArrowLeft", other: True})
+    assert page.evaluate("taken") == [False] * 3
+    assert page.locator(".desk").get_attribute("style") == before
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("taken.at(-1)") is True
+    assert page.locator(".desk").get_attribute("style") != before
+
+
 def test_a_picture_is_chosen(seen: Watched, models: dict[str, str], digit: tuple[bytes, str], tmp_path: Path) -> None:
     page = seen.open(f"#/draw?model={models['able']}")
     choose(page, digit[0])
