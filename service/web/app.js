@@ -2,7 +2,7 @@
 
 import { reach } from "./api.js";
 import { button, h, say, setText } from "./dom.js";
-import { LANGUAGES, language, speak, t } from "./i18n.js";
+import { LANGUAGES, ago, language, speak, t } from "./i18n.js";
 import { remember, remembered } from "./memory.js";
 import { attempt, failure } from "./parts.js";
 import { session, whenElsewhere, whenRefused } from "./session.js";
@@ -20,8 +20,10 @@ const ROUTES = [
 ];
 
 const LOADING_MS = 300; // what comes sooner needs no word
+const TICK_MS = 1000;
 
 const main = document.querySelector("#main");
+const problem = document.querySelector("#problem"); // of the frame itself
 let leave = new AbortController();
 let misses = 0; // a browser may remember that a module could not be had: by another address it asks again
 
@@ -63,6 +65,7 @@ async function show(first = false) {
   const { signal } = leave;
   const view = h("div", { class: "view" });
   main.replaceChildren(view);
+  problem.replaceChildren();
   const shown = waiting(view, signal);
   try {
     await session.known();
@@ -129,6 +132,11 @@ function frame() {
   theme.textContent = colours() === "dark" ? "☀" : "☾";
   theme.setAttribute("aria-label", t(colours() === "dark" ? "toLight" : "toDark"));
   theme.title = theme.getAttribute("aria-label");
+  banner();
+}
+
+function banner() {
+  setText(document.querySelector("#away"), reach.away ? t("away") : "");
 }
 
 document.querySelector("#language").addEventListener("click", () => {
@@ -147,26 +155,27 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   frame();
   dispatchEvent(new Event("colours"));
 });
-document.querySelector("#leave").addEventListener("click", () => attempt(document.querySelector("#problem"), async () => {
+document.querySelector("#leave").addEventListener("click", () => attempt(problem, async () => {
   await session.leave();
   dispatchEvent(new Event("left"));
   say(t("signedOut"));
   show();
 }));
 whenRefused(() => show());
-whenElsewhere(async () => {
-  if (!(await session.changed())) return;
-  if (session.outside) dispatchEvent(new Event("left"));
-  show(true);
+whenElsewhere(async (done) => {
+  if (done === "left") dispatchEvent(new Event("left")); // who is only asked for another key goes on behind it
+  if (await session.changed()) show(true);
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the fragment says which view is shown
   main.focus();
 });
 reach.addEventListener("change", () => {
-  setText(document.querySelector("#away"), reach.away ? t("away") : "");
+  banner();
   if (!reach.away) say(t("again"));
 });
+// How long ago something was is true for a moment.
+setInterval(() => main.querySelectorAll("time").forEach((one) => setText(one, ago(one.dateTime))), TICK_MS);
 addEventListener("hashchange", () => {
   if (location.hash.startsWith("#/") || !location.hash) show(); // else it is a place in the view
 });

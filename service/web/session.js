@@ -40,9 +40,9 @@ export const session = {
   },
 };
 
-// Calls `look` when another window may have signed in or out.
+// Calls `look` when another window may have signed in or out; with "entered" or "left" where it says so itself.
 export function whenElsewhere(look) {
-  windows.addEventListener("message", look);
+  windows.addEventListener("message", ({ data }) => look(data));
   document.addEventListener("visibilitychange", () => document.hidden || look());
 }
 

@@ -239,3 +239,44 @@ def test_who_may_only_predict_begins_where_they_may(browser: Browser, guarded: G
         for name in ("Experiments", "Sweeps"):
             expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
         refused(seen)
+
+
+RETURNED_UNTIL_REFUSED = """() => {
+  if (document.querySelector('#key')) return true;
+  document.dispatchEvent(new Event('visibilitychange'));
+  return false;
+}"""
+
+
+def test_what_was_typed_outlives_a_key_that_expires_meanwhile_but_no_window_that_signs_out(
+    browser: Browser, guarded: Guarded
+) -> None:
+    with watched(browser, guarded.url) as seen:
+        page = seen.open("#/experiments/new")
+        sign_in(page, guarded.key("expires", "write"))
+        page.get_by_label("Name").fill("half")
+        guarded.keys("revoke", "expires")
+        page.wait_for_function(RETURNED_UNTIL_REFUSED, polling=300)  # as whoever comes back to this window
+        sign_in(page, guarded.key("lasts", "write"))
+        expect(page.get_by_label("Name")).to_have_value("half")
+        other = page.context.new_page()
+        other.goto(f"{guarded.url}/")
+        other.get_by_role("button", name="Sign out").click()
+        sign_in(page, guarded.admin)
+        expect(page.get_by_label("Name")).to_have_value("")
+        refused(seen)
+
+
+def test_that_signing_out_failed_is_told_until_the_next_view(browser: Browser, guarded: Guarded) -> None:
+    with watched(browser, guarded.url) as seen:
+        page = seen.open("#/sweeps")
+        sign_in(page, guarded.admin)
+        problem = {"status": 429, "detail": "too many requests"}
+        page.route("**/session", lambda route: route.fulfill(status=429, json=problem))
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("alert")).to_have_text("too many requests")
+        page.get_by_role("link", name="Experiments", exact=True).click()
+        expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        refused(seen)
+        seen.forgive("429")

@@ -130,6 +130,18 @@ def test_the_reader_s_language_is_spoken_and_can_be_changed(browser: Browser, id
         expect(page.get_by_role("heading", name="Experiments")).to_be_visible()
 
 
+def test_that_the_service_is_away_is_said_in_the_language_that_is_chosen(browser: Browser, idle: Served) -> None:
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/sweeps")
+        page.route(f"{idle.url}/**", lambda route: route.abort("connectionrefused"))
+        expect(page.locator("#away")).to_contain_text("The service does not answer.")
+        page.get_by_role("button", name="日本語").click()
+        expect(page.locator("#away")).to_contain_text("サービス")
+        page.unroute_all()
+        expect(page.locator("#away")).to_be_empty()
+        seen.forgive("net::ERR_")
+
+
 def test_both_languages_have_all_words(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open()
