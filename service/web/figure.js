@@ -1,6 +1,6 @@
 // Figures, drawn by Plotly, which is loaded when the first one is shown.
 
-import { get, send } from "./api.js";
+import { get, reach, send } from "./api.js";
 import { h, setText } from "./dom.js";
 import { t } from "./i18n.js";
 import { merged } from "./live.js";
@@ -45,7 +45,8 @@ function remark({ text }) {
 function untitled(layout, colour) {
   const { title, ...rest } = layout;
   const margin = { ...rest.margin, t: ABOVE };
-  return { ...rest, margin, height: rest.height - rest.margin.t + ABOVE, font: { ...rest.font, color: colour } };
+  // The same revision for whatever a place shows: what the reader hid in it stays hidden.
+  return { ...rest, margin, height: rest.height - rest.margin.t + ABOVE, font: { ...rest.font, color: colour }, uirevision: "reader" };
 }
 
 // A place for a figure. `draw(figure)` shows or changes it, and `fetched(path)` asks the API for it first.
@@ -63,22 +64,29 @@ export function figure(label, signal) {
     await lib.react(plot, wanted.data, untitled(wanted.layout, ink(plot)), { responsive: true, displayModeBar: false });
     note.remove();
   };
+  const failed = (error, until, again) => {
+    if (until.aborted) return;
+    if (reach.away) reach.back().then(() => until.aborted || again());
+    else {
+      note.replaceChildren(failure(error));
+      plot.before(note);
+    }
+  };
+  const redraw = () => draw({ ...shown }).catch((error) => failed(error, signal, redraw));
   let asking = signal;
   const fetched = merged(async () => {
     const asked = asking;
     try {
       await draw(await get(element.dataset.path, asked));
     } catch (error) {
-      if (asked.aborted || error instanceof TypeError) return; // asked again when the service is back
-      note.replaceChildren(failure(error));
-      plot.before(note);
+      failed(error, asked, fetched);
     }
   });
-  addEventListener("colours", () => shown && draw({ ...shown }), { signal });
+  addEventListener("colours", () => shown && redraw(), { signal });
   signal.addEventListener("abort", () => globalThis.Plotly?.purge(plot));
   return {
     element,
-    draw: (wanted) => draw(wanted).catch((error) => note.replaceChildren(failure(error))),
+    draw: (wanted) => draw(wanted).catch((error) => failed(error, signal, redraw)),
     // `asked` ends the asking, and leaves what is drawn.
     fetched: (path, asked = signal) => {
       element.dataset.path = path;

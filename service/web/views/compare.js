@@ -81,8 +81,8 @@ export default async function compare(view, { query, signal }) {
   function showCurves(labels) {
     const longest = Math.max(...runs.map(({ epochs }) => epochs.length));
     CURVES.forEach(([field, , type], which) => plots[which].draw({
-      data: runs.map(({ epochs }, at) => ({
-        type: "scatter", mode: epochs.length > 30 ? "lines" : "lines+markers", name: escaped(labels[at]),
+      data: runs.map(({ id, epochs }, at) => ({
+        uid: id, type: "scatter", mode: epochs.length > 30 ? "lines" : "lines+markers", name: escaped(labels[at]),
         x: epochs.map((one) => one.epoch), y: epochs.map((one) => one[field]),
         line: { color: COLOURS[at % COLOURS.length], dash: DASHES[Math.floor(at / COLOURS.length)], width: 2 },
       })),

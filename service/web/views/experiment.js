@@ -159,7 +159,7 @@ export default async function experimentView(view, { id, signal }) {
   for (const one of (await get(`${address}/metrics`, signal)).epochs) epochs.set(one.epoch, one);
   show();
   requests.start();
-  reach.addEventListener("change", () => reach.away || again().then(drawAll), { signal });
+  reach.addEventListener("change", () => reach.away || again(), { signal });
   document.addEventListener("visibilitychange", () => document.hidden || again(), { signal });
 }
 

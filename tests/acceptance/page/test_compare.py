@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.acceptance.conftest import Served
-from tests.acceptance.page.conftest import Watched, watched
+from tests.acceptance.conftest import Served, Service
+from tests.acceptance.page.conftest import Watched, points, until_points, watched
 
 pytestmark = pytest.mark.slow
 
@@ -103,3 +103,35 @@ def test_more_than_can_be_told_apart_are_counted(desk: Watched, idle: Served) ->
     page = desk.open(f"#/compare?ids={','.join(one['id'] for one in members)}")
     expect(links(desk)).to_have_count(28)
     expect(page.get_by_text("28 of 30 are shown.")).to_be_visible()
+
+
+def visible(seen: Watched) -> list[object]:
+    shown: list[object] = seen.page.evaluate(
+        "document.querySelector('.drawn')._fullData.map((one) => [one.name, one.visible])"
+    )
+    return shown
+
+
+def test_a_curve_that_was_hidden_stays_hidden_while_others_grow_or_go(
+    browser: Browser, trained: Service, models: dict[str, str]
+) -> None:
+    grows = trained.create(activation="selu", depth=1, epochs=1000, name="grows")
+    goes = trained.create(activation="selu", depth=2, epochs=1000, name="goes")
+    try:
+        with watched(browser, trained.url) as seen:
+            page = seen.open(f"#/compare?ids={goes['id']},{models['able']},{grows['id']}")
+            until_points(page, 1)
+            page.locator(".drawn").first.locator(".traces", has_text="able").locator(".legendtoggle").click()
+            page.wait_for_function(
+                "() => document.querySelector('.drawn')._fullData.some((one) => one.visible === 'legendonly')"
+            )
+            until_points(page, points(page, trace=2) + 2)
+            assert ["able", "legendonly"] in visible(seen)
+            delete(trained, goes["id"])
+            page.wait_for_function("() => document.querySelector('.drawn').data.length === 2")
+            assert visible(seen) == [["able", "legendonly"], ["grows", True]]
+            seen.forgive("404")
+    finally:
+        trained.http.post(grows["links"]["cancel"]).raise_for_status()
+        trained.until(grows["id"], lambda body: body["finished_at"] is not None)
+        trained.http.delete(grows["links"]["self"]).raise_for_status()
