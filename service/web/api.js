@@ -17,6 +17,8 @@ export class Problem extends Error {
 
 const PROBE_MS = 1000;
 const GONE = new Set([502, 503, 504]);
+const PROBLEM = "application/problem+json";
+const DATABASE = new Set(["unavailable", "schema-out-of-date"].map((kind) => `urn:epochd:problem:${kind}`));
 
 export const ready = () => fetch("/health/ready", { cache: "no-store" }).then((response) => response.ok, () => false);
 
@@ -49,6 +51,14 @@ export const reach = new Reach();
 // Tells by "refused" that the service asks for an API key, or for another one.
 export const refusals = new EventTarget();
 
+// Whether an answer says that the service is away: a proxy's does. The service's own is about what was asked for, unless
+// it comes of the database; the same kind tells of a disk or a store of files, without which the service is still ready.
+async function isAway(response, { type }) {
+  if (!GONE.has(response.status)) return false;
+  if (!response.headers.get("Content-Type")?.startsWith(PROBLEM)) return true;
+  return DATABASE.has(type) && !(await ready());
+}
+
 export async function send(path, options = {}) {
   let response;
   try {
@@ -58,9 +68,10 @@ export async function send(path, options = {}) {
     throw error;
   }
   if (response.ok) return response;
-  if (GONE.has(response.status)) reach.lost();
+  const body = await response.json().catch(() => ({}));
+  if (await isAway(response, body)) reach.lost();
   if (response.status === 401 && path !== "/session") refusals.dispatchEvent(new Event("refused"));
-  throw new Problem(await response.json().catch(() => ({})), response.status, response.headers.get("Retry-After"));
+  throw new Problem(body, response.status, response.headers.get("Retry-After"));
 }
 
 export const get = async (path, signal) => (await send(path, { signal })).json();

@@ -54,16 +54,22 @@ export function choice(options, value, properties = {}) {
 // Asks before what cannot be undone. Resolves to whether the answer was yes; no answer is none when the view is left.
 export function confirmed(question, yes, no, signal) {
   return new Promise((resolve) => {
+    const left = () => dialog.close("no");
+    const close = () => {
+      signal.removeEventListener("abort", left);
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    };
     const dialog = h(
       "dialog",
-      { "aria-labelledby": "question", close: () => (resolve(dialog.returnValue === "yes"), dialog.remove()) },
+      { "aria-labelledby": "question", close },
       h("p", { id: "question" }, question),
       h("form", { method: "dialog", class: "row end" },
         h("button", { value: "no", autofocus: true }, no), h("button", { value: "yes", class: "danger" }, yes)),
     );
     document.body.append(dialog);
     dialog.showModal();
-    signal.addEventListener("abort", () => dialog.close("no"));
+    signal.addEventListener("abort", left);
   });
 }
 

@@ -1,14 +1,22 @@
 """What changes while it is looked at: the page goes on, and takes nothing away from whoever reads or presses."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.acceptance.conftest import Served, Service, serving
-from tests.acceptance.page.conftest import Watched, scroll_to, watched
+from tests.acceptance.page.conftest import Watched, draw_seven, scroll_to, settle, watched
 
 pytestmark = pytest.mark.slow
+
+BANNERED = (
+    "addEventListener('DOMContentLoaded', () => new MutationObserver(() => (globalThis.bannered = true))"
+    ".observe(document.querySelector('#away') ?? document, {childList: true}))"
+)
+"""Remembers that the page said once that the service is away."""
 
 
 def told_to_wait(page: Page, address: str, times: int = 2) -> None:
@@ -108,10 +116,7 @@ def test_without_a_stream_of_its_own_a_view_is_told_now_and_then(browser: Browse
             watched(browser, service.url) as seen,
         ):
             page = seen.page
-            page.add_init_script(
-                "addEventListener('DOMContentLoaded', () => new MutationObserver(() => (globalThis.bannered = true))"
-                ".observe(document.querySelector('#away') ?? document, {childList: true}))"
-            )
+            page.add_init_script(BANNERED)
             with page.expect_response(lambda answer: answer.url.endswith("/events") and answer.status == 429):
                 seen.open(f"#/experiments/{created['id']}")
             service.http.post(created["links"]["cancel"]).raise_for_status()
@@ -230,3 +235,156 @@ def test_a_gradient_that_vanishes_is_still_a_number(seen: Watched, trained: Serv
     shown = page.get_by_role("region", name="Every epoch in numbers").locator("tbody td").nth(5)
     assert float(shown.text_content() or "") == pytest.approx(ratio, rel=0.01)
     trained.http.delete(created["links"]["self"]).raise_for_status()
+
+
+HELD = """(act) => {
+  const { signal } = new AbortController();
+  const held = new Set();
+  signal.addEventListener = (type, listener) => held.add(listener);
+  signal.removeEventListener = (type, listener) => held.delete(listener);
+  return act(signal).then(() => held.size);
+}"""
+
+
+def test_a_view_that_asks_again_and_again_holds_nothing_of_what_is_over(browser: Browser, idle: Served) -> None:
+    with watched(browser, idle.url) as seen:
+        page = seen.open()
+        polled = """async (signal) => {
+          const { poll } = await import("/assets/web/live.js");
+          let left = 3;
+          await poll(async () => (left-- ? 0 : null), signal);
+        }"""
+        assert page.evaluate(f"({HELD})({polled})") == 0
+        asked = """async (signal) => {
+          const { confirmed } = await import("/assets/web/dom.js");
+          const answer = confirmed("Really?", "Yes", "No", signal);
+          document.querySelector("dialog button").click();
+          await answer;
+        }"""
+        assert page.evaluate(f"({HELD})({asked})") == 0
+
+
+@pytest.mark.parametrize("view", ["experiments", "sweeps"])
+def test_what_was_created_just_now_is_an_hour_old_an_hour_later(browser: Browser, idle: Served, view: str) -> None:
+    asked = {"base": {"activation": "relu", "depth": 1}, "seeds": 1}
+    sweep = idle.http.post("/sweeps", json=asked).raise_for_status().json()
+    (member,) = idle.http.get(sweep["links"]["experiments"]).json()["data"]
+    with watched(browser, idle.url) as seen:
+        seen.page.clock.install()
+        page = seen.open(f"#/{view}/{(member if view == 'experiments' else sweep)['id']}")
+        expect(page.locator("time")).to_contain_text(re.compile("sec|now"))
+        page.clock.fast_forward("01:00:00")
+        expect(page.locator("time")).to_have_text(re.compile(r"^1 hr\.? ago$"))
+
+
+def refused(page: Page, address: str, kind: str, detail: str) -> None:
+    """From here on the service says that it cannot give this now, and why."""
+    problem = {"type": f"urn:epochd:problem:{kind}", "status": 503, "detail": detail}
+    answer = {"status": 503, "content_type": "application/problem+json", "body": json.dumps(problem)}
+    page.route(address, lambda route: route.fulfill(**answer))
+
+
+def test_a_model_that_cannot_be_read_is_no_service_that_is_away(seen: Watched, models: dict[str, str]) -> None:
+    seen.page.add_init_script(BANNERED)
+    page = seen.open(f"#/draw?model={models['able']}")
+    refused(page, "**/predict?*", "blob-corrupt", "the model's file is gone or damaged: retrain it")
+    draw_seven(page)
+    expect(page.get_by_role("alert").first).to_have_text("the model's file is gone or damaged: retrain it")
+    assert not page.evaluate("globalThis.bannered")
+    seen.forgive("503")
+
+
+def test_a_figure_that_cannot_be_had_says_why_and_is_asked_for_once(seen: Watched, models: dict[str, str]) -> None:
+    seen.page.add_init_script(BANNERED)
+    refused(seen.page, "**/figures/gallery", "dataset-unavailable", "the dataset mnist could not be had")
+    page = seen.open(f"#/experiments/{models['able']}")
+    expect(page.get_by_role("alert")).to_have_text("the dataset mnist could not be had")
+    assert not page.evaluate("globalThis.bannered")
+    assert sum(url.endswith("/figures/gallery") for url in seen.asked) == 1
+    seen.forgive("503")
+
+
+def test_what_a_full_disk_refuses_is_told_with_its_reason(browser: Browser, idle: Served) -> None:
+    created = idle.create(activation="relu", depth=1, name="kept")
+    with watched(browser, idle.url) as seen:
+        seen.page.add_init_script(BANNERED)
+        page = seen.open()
+        full = "the database cannot be used now: its disk is full"
+        refused(page, f"**{created['links']['cancel']}", "unavailable", full)
+        page.get_by_role("button", name="Cancel: kept").click()
+        expect(page.get_by_role("alert")).to_have_text(full)
+        page.get_by_role("link", name="New experiment").click()
+        page.get_by_label("Activation").select_option("relu")
+        page.get_by_label("Depth").fill("2")
+        refused(page, f"{idle.url}/experiments", "unavailable", full)
+        page.get_by_role("button", name="Train").click()
+        expect(page.get_by_role("alert")).to_have_text(full)
+        assert not page.evaluate("globalThis.bannered")
+        seen.forgive("503")
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "schema-out-of-date", None])
+def test_a_service_without_its_database_is_away_and_so_is_one_that_a_proxy_cannot_reach(
+    browser: Browser, idle: Served, kind: str | None
+) -> None:
+    idle.create(activation="relu", depth=1, name="first")
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/sweeps")
+        for address in ("**/experiments?*", "**/health/ready"):
+            if kind:
+                refused(page, address, kind, "the database cannot be used now: it cannot be reached")
+            else:
+                page.route(address, lambda route: route.fulfill(status=502, body="Bad Gateway"))
+        page.get_by_role("link", name="Experiments", exact=True).click()
+        expect(page.locator("#away")).to_contain_text("The service does not answer.")
+        page.unroute_all()
+        expect(page.get_by_role("link", name="first")).to_be_visible()
+        expect(page.locator("#away")).to_be_empty()
+        seen.forgive("503" if kind else "502")
+
+
+@pytest.fixture(scope="module")
+def finished(trained: Service, models: dict[str, str]) -> dict[str, str]:
+    """Views with figures, which change no more."""
+    asked = {"base": {"epochs": 1, "activation": "relu"}, "grid": {"depth": [1, 2]}, "seeds": 1}
+    sweep = trained.http.post("/sweeps", json=asked).raise_for_status().json()
+    for one in trained.http.get(sweep["links"]["experiments"]).json()["data"]:
+        trained.succeeded(one["id"])
+    able = models["able"]
+    return {
+        "sweep": f"#/sweeps/{sweep['id']}",
+        "experiment": f"#/experiments/{able}",
+        "comparison": f"#/compare?ids={able}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("view", "lost"), [("sweep", "figures/*"), ("sweep", "plotly.min.js"), ("comparison", "plotly.min.js")]
+)
+def test_a_figure_that_was_lost_comes_when_the_service_is_back(
+    seen: Watched, finished: dict[str, str], view: str, lost: str
+) -> None:
+    page = seen.page
+    for address in (f"**/{lost}", "**/health/ready"):
+        page.route(address, lambda route: route.abort())
+    seen.open(finished[view])
+    expect(page.locator("#away")).to_contain_text("The service does not answer.")
+    page.unroute_all()
+    expect(page.locator("#away")).to_be_empty()
+    settle(page)
+    expect(page.locator(".figure [role=alert]")).to_have_count(0)
+    seen.forgive("net::ERR_")
+
+
+def test_each_figure_is_asked_for_once_more_when_the_service_is_back(seen: Watched, finished: dict[str, str]) -> None:
+    page = seen.page
+    for address in ("**/figures/gallery", "**/health/ready"):
+        page.route(address, lambda route: route.abort())
+    seen.open(finished["experiment"])
+    expect(page.locator("#away")).to_contain_text("The service does not answer.")
+    page.unroute_all()
+    settle(page)
+    expect(page.locator("#away")).to_be_empty()
+    assert sum(url.endswith("/figures/gallery") for url in seen.asked) == 2
+    assert sum(url.endswith("/figures/confusion-matrix") for url in seen.asked) == 1
+    seen.forgive("net::ERR_")
