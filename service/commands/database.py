@@ -267,9 +267,9 @@ def gc(
         print_json({"garbage": garbage, "bytes": size, "removed": not dry_run})
         return
     for blob in found:
-        typer.echo(f"garbage: {blob.key[1]} of experiment {blob.key[0]}, {blob.size:,} bytes")
+        say(f"garbage: {blob.key[1]} of experiment {blob.key[0]}, {blob.size:,} bytes")
     files, are = ("file", "is") if len(found) == 1 else ("files", "are")
-    typer.echo(f"{len(found)} {files} {f'{are} garbage' if dry_run else 'removed'}, {size:,} bytes")
+    say(f"{len(found)} {files} {f'{are} garbage' if dry_run else 'removed'}, {size:,} bytes")
 
 
 @app.command()

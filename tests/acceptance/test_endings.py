@@ -36,6 +36,7 @@ from tests.integration.conftest import Api, claim, finish, record
 
 TRAIN = ("train", "--activation", "relu", "--depth", "1")
 SWEEP = ("sweep", "--activation", "relu", "--depth", "1,2")
+GC = "db gc --data-dir data"
 
 
 @pytest.fixture
@@ -276,7 +277,7 @@ def test_the_time_to_wait_for_an_answer_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_cannot_be_written_is_an_error(shell: Any, good: str) -> None:
-    for command in (f"show {good}", f"show {good} --json", "list", "workers", "audit", "--help", "list --help"):
+    for command in (f"show {good}", f"show {good} --json", "list", "workers", "audit", GC, "--help", "list --help"):
         line = f"epochd {command} >/dev/full"
         assert fails(shell(line)) == "epochd: standard output cannot be written: No space left on device"
     assert fails(shell("epochd list >&-")) == "epochd: standard output cannot be written: Bad file descriptor"
