@@ -13,13 +13,15 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
-INPUT = Path("-")
+INPUT = "-"
+"""As it is written: to `Path` a file `./-` is the same."""
 
 
 @app.command()
 def predict(
     picture: Annotated[
-        Path, typer.Argument(help="A picture file: PNG, JPEG, WebP, BMP, GIF or TIFF; - for standard input.")
+        str,
+        typer.Argument(metavar="FILE", help="A picture file: PNG, JPEG, WebP, BMP, GIF or TIFF; - for standard input."),
     ],
     model: Annotated[
         str,
@@ -46,15 +48,15 @@ def predict(
             say(display.predictions(api.predict_each(content, names)))
 
 
-def _content(picture: Path) -> bytes:
+def _content(picture: str) -> bytes:
     from service.client import TooLarge, pictures
 
     try:
         if picture != INPUT:
-            return pictures.read_file(picture)
+            return pictures.read_file(Path(picture))
         with open(0, "rb", closefd=False) as file:
             return pictures.read_file(file)
     except TooLarge as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{'standard input' if picture == INPUT else picture} cannot be read: {error.strerror}")
+        fail(f"{'standard input' if picture == INPUT else Path(picture)} cannot be read: {error.strerror}")

@@ -527,6 +527,12 @@ def test_a_picture_is_read_from_standard_input_and_no_further_than_it_can_be_sen
         )
 
 
+def test_a_file_with_the_name_of_standard_input_is_read(shell: Any, good: str, tmp_path: Path) -> None:
+    draw(tmp_path / "digit.png")
+    (tmp_path / "digit.png").rename(tmp_path / "-")
+    assert good in shell("epochd predict ./-").stdout
+
+
 @pytest.mark.parametrize(("name", "value"), [("all_proxy", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nonexist")])
 def test_an_environment_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, name: str, value: str) -> None:
     assert "cannot be used" in fails(run("list", "--url", "https://elsewhere", cwd=tmp_path, **{name: value}))
