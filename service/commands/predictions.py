@@ -43,7 +43,8 @@ def predict(
     with connect(url, api_key) as api:
         if as_json:
             whole = ",".join([api.model_name(name) for name in names])
-            print_json(api.request("POST", "/predict", params={"model": whole}, **pictures.body(content)))
+            body = pictures.body(content)
+            print_json(api.request("POST", "/predict", params={"model": whole}, repeatable=True, **body))
         else:
             say(display.predictions(api.predict_each(content, names)))
 

@@ -67,7 +67,7 @@ def sweep(
     wanted = {key: value for key, value in wanted.items() if value is not None}
     with connect(url, api_key) as api:
         if dry_run and as_json:
-            print_json(api.request("POST", "/sweeps", params={"dry_run": True}, json=wanted))
+            print_json(api.request("POST", "/sweeps", params={"dry_run": True}, json=wanted, repeatable=True))
         elif dry_run:
             plan = api.plan_sweep(**wanted)
             noun = "experiment" if plan.experiments == 1 else "experiments"

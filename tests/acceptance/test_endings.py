@@ -533,6 +533,39 @@ def test_a_file_with_the_name_of_standard_input_is_read(shell: Any, good: str, t
     assert good in shell("epochd predict ./-").stdout
 
 
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("predict digit.png", {"predictions": []}),
+        ("sweep --activation relu --depth 1 --dry-run", {"experiments": 1}),
+    ],
+)
+def test_json_is_asked_for_as_often_as_what_is_for_people(
+    shell: Any, tmp_path: Path, line: str, answer: dict[str, Any]
+) -> None:
+    class Reluctant(http.server.BaseHTTPRequestHandler):
+        asked = 0
+
+        def do_POST(self) -> None:
+            type(self).asked += 1
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(answer).encode()
+            self.send_response(200 if self.asked > 1 else 503)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    draw(tmp_path / "digit.png")
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Reluctant)) as server:
+        done = shell(f"epochd {line} --json", EPOCHD_URL=f"http://127.0.0.1:{server.server_port}")
+    assert (done.returncode, Reluctant.asked) == (0, 2), done.stderr
+    assert json.loads(done.stdout) == answer
+
+
 @pytest.mark.parametrize(("name", "value"), [("all_proxy", "socks5://127.0.0.1:1"), ("SSL_CERT_FILE", "/nonexist")])
 def test_an_environment_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, name: str, value: str) -> None:
     assert "cannot be used" in fails(run("list", "--url", "https://elsewhere", cwd=tmp_path, **{name: value}))
