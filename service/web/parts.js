@@ -21,7 +21,7 @@ const WORDS = { depth: "depthOf", units: "unitsOf", seed: "seedOf" };
 
 // One field of a spec in words.
 export function setting(field, value) {
-  if (field in WORDS) return t(WORDS[field], { [field]: value });
+  if (field in WORDS) return t(WORDS[field], { [field]: value, n: value });
   return typeof value === "string" ? value : `${t(`field.${field}`).toLowerCase()} ${value}`;
 }
 

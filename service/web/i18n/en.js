@@ -28,7 +28,7 @@ export default {
   "status.failed": "failed", "status.cancelled": "cancelled", "status.finished": "finished",
   "sort.-created_at": "newest first", "sort.created_at": "oldest first",
   "sort.-test_accuracy": "best first", "sort.test_accuracy": "worst first",
-  depthOf: "depth {depth}", unitsOf: "{units} units", seedOf: "seed {seed}", epochsOf: "{epoch} of {epochs} epochs",
+  depthOf: "depth {depth}", unitsOf: { one: "{units} unit", other: "{units} units" }, seedOf: "seed {seed}", epochsOf: "{epoch} of {epochs} epochs",
 
   drawWithIt: "Draw a digit with it", numbers: "Every epoch in numbers", ratio: "Gradient, first layer over last", gradients: "Gradient",
   "verdict.vanishing": "gradient vanishes", "verdict.exploding": "gradient explodes", "verdict.healthy": "gradient healthy",
@@ -36,7 +36,7 @@ export default {
   "figure.learning-curves": "Learning curves", "figure.gradient-norms": "Gradient norms by layer",
   "figure.confusion-matrix": "Confusion matrix", "figure.gallery": "Mistakes",
   "figure.accuracy-by-depth": "Accuracy by depth", "figure.seed-scatter": "Every seed",
-  take: "Take it along", csv: "Metrics (CSV)", sameByApi: "What this page shows comes from the public API. The same from a terminal:",
+  take: "Take it along", csv: "Metrics (CSV)", sameByApi: "What this page shows comes from the public API. From a terminal, this starts a new one with the same settings:",
   copy: "Copy", copied: "Copied",
 
   comparison: "Comparison", pickFirst: "Pick experiments in the table to compare them.",
@@ -60,7 +60,8 @@ export default {
   seedsVary: "The seed is varied above: these values are the seeds.",
   noNumber: "This is no number.", commas: " Separate them by commas; one that has a comma stands in quotes: \"x,y\".",
   range: "{least} to {most}", above: "more than {above}, at most {most}",
-  planSweep: "{arms} networks × {repeats} seeds, the largest with {parameters} parameters.",
+  networksOf: { one: "{n} network", other: "{n} networks" }, seedsOf: { one: "{n} seed", other: "{n} seeds" },
+  planSweep: { one: "{networks} × {seeds}, with {parameters} parameters.", other: "{networks} × {seeds}, the largest with {parameters} parameters." },
 
   drawIntro: "The models answer while you draw. A picture of a digit works too: choose, drop or paste it.",
   drawHint: "Mouse, finger or pen. With the keyboard: arrows move the pen, Shift and arrows draw, Delete wipes.",

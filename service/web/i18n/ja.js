@@ -28,7 +28,7 @@ export default {
   "status.failed": "失敗", "status.cancelled": "中止", "status.finished": "完了",
   "sort.-created_at": "新しい順", "sort.created_at": "古い順",
   "sort.-test_accuracy": "正解率の高い順", "sort.test_accuracy": "正解率の低い順",
-  depthOf: "深さ{depth}", unitsOf: "{units}ユニット", seedOf: "シード{seed}", epochsOf: "{epochs}エポック中{epoch}",
+  depthOf: "深さ{depth}", unitsOf: { other: "{units}ユニット" }, seedOf: "シード{seed}", epochsOf: "{epochs}エポック中{epoch}",
 
   drawWithIt: "このモデルで数字を読む", numbers: "エポックごとの数値", ratio: "勾配の比(最初の層 ÷ 最後の層)", gradients: "勾配",
   "verdict.vanishing": "勾配が消失", "verdict.exploding": "勾配が爆発", "verdict.healthy": "勾配は正常",
@@ -36,7 +36,7 @@ export default {
   "figure.learning-curves": "学習曲線", "figure.gradient-norms": "層ごとの勾配ノルム",
   "figure.confusion-matrix": "混同行列", "figure.gallery": "読み間違い",
   "figure.accuracy-by-depth": "深さごとの正解率", "figure.seed-scatter": "シードごとの結果",
-  take: "持ち帰る", csv: "指標(CSV)", sameByApi: "このページの内容はすべて公開APIによるものです。端末からも同じことができます。",
+  take: "手元で使う", csv: "指標(CSV)", sameByApi: "このページの内容はすべて公開APIによるものです。端末で次を実行すると、同じ設定で新しく学習を始めます。",
   copy: "コピー", copied: "コピーしました",
 
   comparison: "比較", pickFirst: "表で実験を選ぶと、ここで比較できます。",
@@ -60,7 +60,8 @@ export default {
   seedsVary: "シードは上で変化させているため、そこに挙げた値で繰り返します。",
   noNumber: "数値として読み取れません。", commas: "カンマで区切ります。カンマを含む語は \"x,y\" のように引用符で囲みます。",
   range: "{least}〜{most}", above: "{above}より大きく{most}以下",
-  planSweep: "{arms}種類のネットワーク × {repeats}シード、最大のパラメータ数は{parameters}。",
+  networksOf: { other: "{n}種類のネットワーク" }, seedsOf: { other: "{n}シード" },
+  planSweep: { other: "{networks} × {seeds}、最大のパラメータ数は{parameters}。" },
 
   drawIntro: "書いている間もモデルが答え続けます。数字の画像を選択・ドロップ・貼り付けしても読み取れます。",
   drawHint: "マウス、指、ペンで書けます。キーボードでは、矢印キーでペンを動かし、Shift+矢印キーで線を引き、Deleteで消去します。",
@@ -74,7 +75,7 @@ export default {
   "field.priority": "優先度", "field.name": "名前", "field.tags": "タグ", "field.seeds": "シード数",
   "hint.activation": "すべての隠れ層で使う活性化関数。", "hint.depth": "隠れ層の数。", "hint.units": "各隠れ層のユニット数。",
   "hint.epochs": "6万枚の訓練画像を何周するか。", "hint.batch_size": "1ステップで使う画像の枚数。", "hint.optimizer": "Kerasの最適化手法。学習率以外は既定値のまま。",
-  "hint.learning_rate": "最適化の歩幅。", "hint.initializer": "重みの初期化方法。バイアスは0から始まります。", "hint.seed": "重みの初期値だけを決めます。",
+  "hint.learning_rate": "最適化のステップ幅。", "hint.initializer": "重みの初期化方法。バイアスは0から始まります。", "hint.seed": "重みの初期値だけを決めます。",
   "hint.shuffle_seed": "各エポックの画像の順序だけを決めます。", "hint.dataset": "学習する画像。", "hint.priority": "大きいほど先に実行され、同じ値なら古い順です。",
   "hint.name": "人が見るための名前。重複してもかまいません。", "hint.tags": "検索用の語。", "hint.seeds": "0から数えて、この数だけのシードで繰り返します。",
 };

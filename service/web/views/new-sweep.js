@@ -94,7 +94,8 @@ export default async function newSweep(view, { signal }) {
       const { experiments, arms, seeds: repeats, parameters } = await post("/sweeps?dry_run=true", sweep(), latest);
       tell(all(), problems, null);
       fill(plan,
-        h("strong", {}, t("planRuns", { n: experiments })), " ", t("planSweep", { arms: arms.length, repeats, parameters }),
+        h("strong", {}, t("planRuns", { n: experiments })), " ",
+        t("planSweep", { networks: t("networksOf", { n: arms.length }), seeds: t("seedsOf", { n: repeats }), parameters, n: arms.length }),
         h("details", {}, h("summary", {}, t("planArms")), h("p", {}, arms.map((arm) => arm.label).join(" · "))));
     } catch (error) {
       if (!latest.aborted) wrong(error);

@@ -420,6 +420,22 @@ def test_fields_to_vary_are_looked_through_by_keyboard(browser: Browser, idle: S
         seen.forgive("422")
 
 
+def test_one_of_a_thing_is_said_as_one(browser: Browser, idle: Served) -> None:
+    with watched(browser, idle.url) as seen:
+        page = seen.open("#/sweeps/new")
+        page.get_by_label("sigmoid", exact=True).uncheck()
+        page.locator("#f-grid-depth").fill("1")
+        page.locator("#f-seeds").fill("1")
+        page.get_by_text("What all share").click()
+        page.locator("#f-base-units").fill("1")
+        expect(page.locator(".plan")).to_contain_text(
+            "1 experiment: 1 network \N{MULTIPLICATION SIGN} 1 seed, with 805 parameters."
+        )
+        page.get_by_role("button", name="Queue the sweep").click()
+        page.get_by_role("link", name="Its experiments").click()
+        expect(page.locator("tbody tr")).to_contain_text("1 unit \N{MIDDLE DOT}")
+
+
 def test_seeds_are_not_asked_for_where_the_seed_varies(browser: Browser, idle: Served) -> None:
     with watched(browser, idle.url) as seen:
         page = seen.open("#/sweeps/new")

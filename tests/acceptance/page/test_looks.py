@@ -48,7 +48,7 @@ def test_nothing_sticks_to_what_it_stands_under(browser: Browser, idle: Served, 
         expect(page.locator("section tbody tr").first).to_be_visible()
         assert below(page.locator("section div.scroll").first, page.locator("section details > summary")) > 8
         page = seen.open(f"#/experiments/{created['id']}")
-        assert below(page.get_by_role("button", name="Metrics (CSV)"), page.get_by_text("The same from a terminal")) > 8
+        assert below(page.get_by_role("button", name="Metrics (CSV)"), page.get_by_text("From a terminal")) > 8
 
 
 def failed(route: Route) -> None:

@@ -5,6 +5,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
+from service.analysis.comparison import compare
+from service.domain.comparison import Run
+from service.domain.experiment import Status
+from service.domain.sweep import Arm
 from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, until_points, watched
 
@@ -132,3 +136,53 @@ def test_a_finished_sweep_is_followed_when_it_goes_on_and_when_it_is_deleted_els
         expect(page.get_by_role("link", name="Its experiments")).to_have_count(0)
         expect(page.get_by_role("button", name="Delete", exact=True)).to_have_count(0)
         seen.forgive("404")
+
+
+def result(activation: str, seed: int, accuracy: float | None) -> Run:
+    """An experiment's test accuracy; None where it failed."""
+    arm = Arm(label=f"activation {activation}, depth 2", values={"activation": activation, "depth": 2})
+    status = Status.FAILED if accuracy is None else Status.SUCCEEDED
+    return Run(arm=arm, seed=seed, shuffle_seed=0, status=status, test_accuracy=accuracy)
+
+
+@pytest.mark.parametrize(
+    ("relu", "sigmoid", "sentence"),
+    [
+        (
+            [0.95, 0.96, 0.94],
+            [0.50, 0.60, 0.55],
+            (
+                "3シードで比べると、relu, 深さ2 は sigmoid, 深さ2 より多くのテスト画像を正しく読みました。"
+                "差は 0.4000(95%信頼区間 0.2862〜0.5138)、3シード中3シードで上回り、"
+                "偶然では説明できません(Holm補正後 p = 0.0043)。"
+            ),
+        ),
+        (
+            [0.95, 0.90, None],
+            [0.90, 0.91, 0.92],
+            (
+                "2シードでは、relu, 深さ2 と sigmoid, 深さ2 に差があるとは言えません。"
+                "差は 0.0200(95%信頼区間 -0.3612〜0.4012)、2シード中1シードで上回りましたが、"
+                "偶然でも説明できます(Holm補正後 p = 0.63)。失敗した1件と中止した0件は、平均に含まれません。"
+            ),
+        ),
+        ([0.95], [0.50], None),
+    ],
+    ids=["better", "not told apart", "one seed"],
+)
+def test_which_arm_is_better_is_said_in_japanese(
+    browser: Browser, idle: Served, relu: list[float | None], sigmoid: list[float | None], sentence: str | None
+) -> None:
+    sweep, _ = queued(idle, base={}, grid={"activation": ["relu", "sigmoid"], "depth": [2]})
+    runs = [
+        result(name, seed, one) for name, arm in (("relu", relu), ("sigmoid", sigmoid)) for seed, one in enumerate(arm)
+    ]
+    found = compare(runs)
+    with watched(browser, idle.url, locale="ja-JP") as seen:
+        seen.page.route(
+            f"**{sweep['links']['comparison']}", lambda one: one.fulfill(json=found.model_dump(mode="json"))
+        )
+        reading = seen.open(f"#/sweeps/{sweep['id']}").locator(".reading")
+        # What is rare is said by the API, in its own words.
+        expect(reading).to_have_text(sentence or found.reading)
+        expect(reading).to_have_attribute("lang", "ja" if sentence else "en")
