@@ -1,12 +1,12 @@
 """`epochd db`: the database and the files that it names."""
 
-import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.ages import age
 from service.commands.console import INTERRUPTED, err, fail, print_json, say
 from service.commands.environment import operator, require_database, settings_of
 from service.commands.options import DatabaseUrl, DataDir, Json
@@ -23,8 +23,6 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Look after the database.")
 
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
-
 
 class Ended(StrEnum):
     """How an experiment may have ended, as Typer wants it: it takes no part of an enum."""
@@ -37,10 +35,10 @@ class Ended(StrEnum):
 def _age(text: str | timedelta | None) -> timedelta | None:
     if text is None or isinstance(text, timedelta):  # the default goes through here too
         return text
-    found = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    found = age(text)
     if found is None:
         raise typer.BadParameter("an age is a whole number of hours, days or weeks, of at most 5 digits: 12h, 90d, 26w")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return found
 
 
 @app.command()

@@ -3,17 +3,17 @@ could ask the service for one.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.ages import age
 from service.commands.console import err, print_json, say
 from service.commands.environment import operator, require_database, settings_of
 from service.commands.options import DatabaseUrl, DataDir, Json
+from service.domain.access import Scope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,24 +25,14 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 Expiry = timedelta | datetime | None
-
-
-class Allowed(StrEnum):
-    """What a key may allow, as Typer wants it: `domain.access` says what each means."""
-
-    READ = "read"
-    PREDICT = "predict"
-    WRITE = "write"
-    ADMIN = "admin"
 
 
 def _expiry(text: str) -> Expiry:
     if text == "never":
         return None
-    if found := re.fullmatch(r"(\d{1,5})([hdw])", text):
-        return timedelta(**{UNITS[found[2]]: int(found[1])})
+    if (found := age(text)) is not None:
+        return found
     with contextlib.suppress(ValueError, OverflowError):  # the latter beyond the years 1 to 9999 in UTC
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -75,7 +65,7 @@ def _database(data_dir: "Path | None", database_url: str | None, *, make: bool =
 def create(
     name: Annotated[str, typer.Option(help="Whose key it is, or what for: the audit trail tells it.")],
     scope: Annotated[
-        list[Allowed],
+        list[Scope],
         typer.Option(help="What it allows; may be given many times. write has read with it, admin has all."),
     ],
     expires: Annotated[
@@ -93,10 +83,9 @@ def create(
     Example: epochd keys create --name laptop --scope write --scope predict --expires 26w
     """
     until = _expiry(expires)  # before anything is opened
-    from service.domain.access import Scope
     from service.store import keys, trail
 
-    scopes = [Scope(one.value) for one in dict.fromkeys(scope)]
+    scopes = list(dict.fromkeys(scope))
     with _database(data_dir, database_url, make=True) as database, database.write() as session:
         expires_at = datetime.now(UTC) + until if isinstance(until, timedelta) else until
         key, text = keys.create(session, name=name, scopes=scopes, expires_at=expires_at)
