@@ -189,7 +189,6 @@ def test_the_first_view_is_light_and_plotly_comes_with_the_first_figure(
         page.get_by_role("link", name="able").click()
         until_points(page, 1)
         assert sum("plotly.min.js" in url for url in seen.asked) == 1
-    assert sum(path.stat().st_size for path in WEB.rglob("*") if path.is_file()) < MOST_BYTES
 
 
 def test_every_view_works_without_the_internet(browser: Browser, trained: Service, views: dict[str, str]) -> None:
