@@ -129,8 +129,10 @@ export function table(caption, heads, rows, properties = {}) {
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption, ...properties },
     h("table", {}, h("caption", { class: "unseen" }, caption),
       h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
-      h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
+      h("tbody", {}, tableRows(rows))));
 }
+
+export const tableRows = (rows) => rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell))));
 
 export const empty = (text, ...more) => h("div", { class: "empty" }, h("p", {}, text), ...more);
 

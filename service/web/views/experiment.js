@@ -5,7 +5,7 @@ import { button, download, fill, h, link, redrawn, say } from "../dom.js";
 import { figure } from "../figure.js";
 import { ago, bytes, duration, moment, number, share, size, t } from "../i18n.js";
 import { asking, follow, merged, poll } from "../live.js";
-import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, maker, network, path, snippet, table, title } from "../parts.js";
+import { ACTIVE, actions, attempt, badge, bar, facts, failure, go, maker, network, path, snippet, table, tableRows, title } from "../parts.js";
 import { session } from "../session.js";
 
 const VERDICTS = { vanishing: "warn", exploding: "warn", healthy: "good" };
@@ -20,6 +20,8 @@ export default async function experimentView(view, { id, signal }) {
   const head = h("div");
   const progress = h("div", { class: "card progress" });
   const figures = h("div", { class: "figures" });
+  const heads = ["epoch", "loss", "accuracy", "testLoss", "testAccuracy", "ratio", "gradients"].map((one) => t(one));
+  const everyEpoch = table(t("numbers"), heads, []);
   const numbers = h("details", { class: "card", toggle: () => showNumbers() }, h("summary", {}, t("numbers")));
   const take = h("section", { class: "card" });
   view.append(head, problems, progress, figures, numbers, take);
@@ -83,8 +85,8 @@ export default async function experimentView(view, { id, signal }) {
     if (!numbers.open) return;
     const rows = [...epochs.values()].map((one) => [number(one.epoch), size(one.loss), share(one.accuracy), size(one.val_loss),
       share(one.val_accuracy), size(one.gradient_ratio), one.gradients ? t(`verdict.${one.gradients}`) : ""]);
-    const heads = ["epoch", "loss", "accuracy", "testLoss", "testAccuracy", "ratio", "gradients"].map((one) => t(one));
-    redrawn(numbers, () => numbers.replaceChildren(numbers.firstChild, table(t("numbers"), heads, rows)));
+    everyEpoch.querySelector("tbody").replaceChildren(...tableRows(rows));
+    if (!everyEpoch.isConnected) numbers.append(everyEpoch);
   }
 
   let taken = null;
