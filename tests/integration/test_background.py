@@ -7,32 +7,26 @@ import pytest
 
 from service.background import ServiceError, running_service
 from service.settings import Settings
-from tests.http_servers import answering
+from tests.http_servers import Ready, answering
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("service")]
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
-    """Says that all is well, whatever it is asked."""
+class Stranger(Ready):
+    """Notes what it is asked."""
 
     asked: list[str]
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server's
         self.asked.append(self.path)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        pass
+        super().do_GET()
 
 
 def test_who_listens_on_the_port_already_is_not_taken_for_the_own_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stranger, "asked", [], raising=False)
-    with answering(http.server.HTTPServer(("127.0.0.1", 0), Stranger)) as stranger:
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger)) as stranger:
         settings = Settings(data_dir=tmp_path, port=stranger.server_port)
         told = f"cannot listen on 127.0.0.1 port {stranger.server_port}"
         with pytest.raises(ServiceError, match=told), running_service(settings, log_name="own.log"):

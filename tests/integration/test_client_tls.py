@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service.client import AsyncClient, Client, NoAnswer, Retries
-from tests.http_servers import answering
+from tests.http_servers import Ready, answering
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,21 +23,6 @@ pytestmark = [
 ]
 NEVER = Retries(times=4, first_seconds=1e6, most_seconds=1e6)
 """Who tries again with this does not come back."""
-
-
-class Ready(http.server.BaseHTTPRequestHandler):
-    """Says that all is well, on connections that stay."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 class Secure(http.server.ThreadingHTTPServer):
