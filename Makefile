@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # For two cores: many tests wait, for a lease that must expire or for a page.
 PYTEST_WORKERS ?= 3
+# A worker that dies fails the run at once: pytest-xdist loses count of what its replacement should run, and waits.
+PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -q
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz containers pictures lock clean
@@ -27,10 +29,10 @@ serve: setup ## Serve on http://127.0.0.1:8000 until Ctrl-C
 test: setup-dev ## Run every test
 	@sh scripts/browser.sh
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder -q
+	$(PYTEST)
 
 test-fast: setup-dev ## Run the tests that need no training and no server
-	$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder -q
+	$(PYTEST) -m "not slow"
 
 check: setup-dev ## Lint, types, imports, known vulnerabilities
 	$(BIN)/ruff check .
