@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -27,6 +28,15 @@ from tests.object_server import object_server as start_object_server
 
 # One process runs many tests, and TensorBoard's among them import TensorFlow: it must start as trainers start it.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+# Whoever starts the tests in the background may ignore these, and whatever they start would do so too.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 DATASETS = Path(sys.prefix) / "data" / "datasets"
 """Fetched once for a virtual environment, by whoever needs it first."""
@@ -112,6 +122,15 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     schema.upgrade(database)
     database.close()
     return path
+
+
+@pytest.fixture
+def migrated_dir(tmp_path: Path, sqlite_template: Path) -> Path:
+    """A data folder of the test's own with a migrated SQLite file."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(sqlite_template, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,14 @@ import httpx
 import psutil
 import pytest
 
+from service.settings import Settings
+from tests.integration import conftest as integration
+from tests.integration.conftest import Api
+
 EPOCHD = str(Path(sys.executable).with_name("epochd"))
 DEADLINE_SECONDS = 120
+ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "EPOCHD_PORT": "0"}
+"""What a command is given besides its own, if nothing else is said."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,12 +34,19 @@ def _one_trainer() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def api(migrated_dir: Path) -> Iterator[Api]:
+    """The API on SQLite, without a worker: a test plays that one."""
+    with integration.serving(Settings(data_dir=migrated_dir)) as api:
+        yield api
+
+
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The installed command, from beginning to end."""
     return subprocess.run(
         [EPOCHD, *arguments],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "EPOCHD_PORT": "0"} | environment,
+        env=os.environ | ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

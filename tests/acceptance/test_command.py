@@ -15,6 +15,7 @@ from service.settings import Settings
 from service.store import schema
 from service.store.session import Database
 from tests.acceptance.conftest import fails, run
+from tests.acceptance.forks import call
 from tests.conftest import succeed
 
 COMMANDS = (
@@ -26,14 +27,14 @@ COMMANDS = (
 
 def test_version_and_help_name_every_command(tmp_path: Path) -> None:
     assert re.fullmatch(r"epochd \d+\.\d+\.\d+\n", run("--version", cwd=tmp_path).stdout)
-    text = run("--help", cwd=tmp_path).stdout
+    text = call("--help", cwd=tmp_path).stdout
     assert all(command.split()[0] in text for command in COMMANDS)
     assert "130 Ctrl-C" in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
-    done = run(*command.split(), "--help", cwd=tmp_path)
+    done = call(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Example: epochd" in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -62,7 +63,7 @@ def test_db_upgrade_makes_the_schema_and_then_finds_it(tmp_path: Path, database_
 def test_db_prune_takes_no_age_and_no_end_that_it_does_not_know(
     tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    done = run("db", "prune", *arguments, cwd=tmp_path)
+    done = call("db", "prune", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -102,13 +103,13 @@ def test_db_prune_says_what_it_did(tmp_path: Path, database_url: str, tiny_onnx:
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
-    line = fails(run(*arguments, cwd=tmp_path))
+    line = fails(call(*arguments, cwd=tmp_path))
     assert said in line
     assert "hush" not in line
 
 
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    assert "lease_seconds" in fails(run("serve", cwd=tmp_path, EPOCHD_LEASE_SECONDS="soon"))
+    assert "lease_seconds" in fails(call("serve", cwd=tmp_path, EPOCHD_LEASE_SECONDS="soon"))
 
 
 @pytest.mark.parametrize(
@@ -116,11 +117,11 @@ def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     [("EPOCHD_BLOB_URL", "gopher://x", "blob URL"), ("EPOCHD_MNIST_PATH", "/no/such/file", "/no/such/file")],
 )
 def test_a_setting_that_leads_nowhere_is_told_at_the_start(tmp_path: Path, name: str, value: str, said: str) -> None:
-    assert said in fails(run("serve", "--port", "0", cwd=tmp_path, **{name: value}))
+    assert said in fails(call("serve", "--port", "0", cwd=tmp_path, **{name: value}))
 
 
 def test_a_variable_that_is_no_setting_is_pointed_out(tmp_path: Path) -> None:
-    done = run("db", "upgrade", cwd=tmp_path, EPOCHD_SLOT="3")
+    done = call("db", "upgrade", cwd=tmp_path, EPOCHD_SLOT="3")
     assert done.returncode == 0
     assert done.stderr == "epochd: EPOCHD_SLOT is no setting and does nothing; did you mean EPOCHD_SLOTS?\n"
 

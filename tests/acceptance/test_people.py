@@ -21,15 +21,7 @@ from service.settings import Settings
 from service.store import listing, queue, workers
 from service.store.listing import Filter
 from tests.acceptance.conftest import EPOCHD, fails, run, serving
-from tests.integration import conftest as integration
 from tests.integration.conftest import Api, claim, finish, record
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
-    """The API on SQLite, without a worker: a test plays that one."""
-    with integration.serving(Settings(data_dir=tmp_path / "data")) as api:
-        yield api
 
 
 @pytest.fixture

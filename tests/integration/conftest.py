@@ -162,9 +162,9 @@ def empty_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 @pytest.fixture
-def sqlite_api(tmp_path: Path) -> Iterator[Api]:
+def sqlite_api(migrated_dir: Path) -> Iterator[Api]:
     """A client of the API on SQLite, for what does not depend on the database."""
-    with serving(Settings(data_dir=tmp_path / "data")) as client:
+    with serving(Settings(data_dir=migrated_dir)) as client:
         yield client
 
 

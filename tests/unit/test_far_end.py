@@ -53,7 +53,8 @@ def test_it_ends_also_when_who_is_told_fails(monkeypatch: pytest.MonkeyPatch) ->
     ours, theirs = socket.socketpair()
     serving = threading.Thread(target=FarEnd(Connection(theirs.detach()), gone=gone).serve, args=(nothing,))
     serving.start()
-    ours.close()
+    with closing(Connection(ours.detach())) as near_end:
+        assert receive(near_end) == Ready()  # else who serves would tell, too, and fail when this test has ended
     serving.join(timeout=30)
     assert not serving.is_alive()
     assert failed.wait(timeout=30)

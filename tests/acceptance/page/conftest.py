@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from service.settings import Settings
 from tests.acceptance.conftest import Served, Service, serving
-from tests.integration import conftest as integration
+from tests.integration.conftest import Api
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = "4.14.1"
@@ -67,6 +66,16 @@ class Watched:
         self.page.goto(f"{self.url}/{view}")
         expect(self.page.locator("h1")).to_be_visible()
         return self.page
+
+    def each(self, views: Iterable[str]) -> Iterator[Page]:
+        """Show one view after another, as a reader comes to them: the page, and Plotly, are loaded once."""
+        first, *rest = views
+        yield self.open(first)
+        for view in rest:
+            leave = "(view) => { document.querySelector('h1').dataset.left = ''; location.hash = view }"
+            self.page.evaluate(leave, view)
+            expect(self.page.locator("h1:not([data-left])")).to_be_visible()
+            yield self.page
 
     def forgive(self, text: str) -> None:
         """What this test provokes: the browser's own complaint about it is no fault."""
@@ -190,13 +199,11 @@ def models(trained: Service) -> dict[str, str]:
 
 
 @pytest.fixture
-def idle(tmp_path: Path, sqlite_template: Path, browser_path: str) -> Iterator[Served]:
+def idle(api: Api, browser_path: str) -> Iterator[Served]:
     """A service without a worker: what is queued stays queued."""
-    shutil.copy(sqlite_template, tmp_path)
-    with integration.serving(Settings(data_dir=tmp_path)) as api:
-        served = Served(str(api.base_url))
-        with served.http:
-            yield served
+    served = Served(str(api.base_url))
+    with served.http:
+        yield served
 
 
 @pytest.fixture

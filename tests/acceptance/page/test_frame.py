@@ -52,8 +52,7 @@ def unfold(page: Page) -> None:
 def test_no_view_scrolls_sideways_on_a_phone(browser: Browser, trained: Service, views: dict[str, str]) -> None:
     for locale in ("en-GB", "ja-JP"):
         with watched(browser, trained.url, locale=locale, **PHONE) as seen:
-            for name, view in views.items():
-                page = seen.open(view)
+            for name, page in zip(views, seen.each(views.values()), strict=True):
                 unfold(page)
                 assert page.evaluate("document.documentElement.scrollWidth") <= 360, (name, locale)
 
@@ -62,8 +61,7 @@ def test_axe_finds_no_serious_fault_in_light_and_dark(
     browser: Browser, trained: Service, views: dict[str, str], axe: str
 ) -> None:
     with watched(browser, trained.url, color_scheme="light") as seen:
-        for name, view in views.items():
-            page = seen.open(view)
+        for name, page in zip(views, seen.each(views.values()), strict=True):
             unfold(page)
             page.evaluate(axe)
             assert serious_faults(page) == [], name
@@ -195,8 +193,8 @@ def test_every_view_works_without_the_internet(browser: Browser, trained: Servic
     with watched(browser, trained.url) as seen:
         # Whatever is not of this origin would fail, as it does without a network; `watched` tells of the attempt.
         seen.page.context.route(lambda url: not url.startswith(trained.url), lambda route: route.abort())
-        for view in views.values():
-            unfold(seen.open(view))
+        for page in seen.each(views.values()):
+            unfold(page)
 
 
 def test_without_plotly_the_page_says_how_to_get_it_and_works(
@@ -280,10 +278,10 @@ def test_what_another_window_deletes_is_said_in_this_one(browser: Browser, idle:
 def test_no_window_is_too_small_or_too_large(browser: Browser, idle: Served) -> None:
     asked = {"base": {"activation": "gelu"}, "grid": {"depth": [1, 2]}, "seeds": 250, "name": "queue"}
     sweep = idle.http.post("/sweeps", json=asked).raise_for_status().json()
+    views = ("#/experiments", f"#/sweeps/{sweep['id']}", "#/sweeps", "#/experiments/new", "#/sweeps/new")
     for locale in ("en-GB", "ja-JP"):
         with watched(browser, idle.url, locale=locale) as seen:
-            for view in ("#/experiments", f"#/sweeps/{sweep['id']}", "#/sweeps", "#/experiments/new", "#/sweeps/new"):
-                page = seen.open(view)
+            for view, page in zip(views, seen.each(views), strict=True):
                 for width in (240, 390, 2560):
                     page.set_viewport_size({"width": width, "height": 700})
                     if view == "#/experiments":
