@@ -44,7 +44,9 @@ install_fast() {
     if "$venv/bin/python" -m pip config list | grep -Eq "\.(index-url|no-index)="; then
         return 1
     fi
-    "$venv/bin/uv" pip install --quiet --system-certs --python "$venv/bin/python" "$@" >>"$log" 2>&1
+    # Where Python may keep nothing compiled, every start would compile TensorFlow anew, and take 12 seconds, not 5.
+    "$venv/bin/uv" pip install --quiet --system-certs ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} \
+        --python "$venv/bin/python" "$@" >>"$log" 2>&1
 }
 
 : >"$log"

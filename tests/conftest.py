@@ -42,6 +42,9 @@ DATASETS = Path(sys.prefix) / "data" / "datasets"
 """Fetched once for a virtual environment, by whoever needs it first."""
 
 
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.slow)
+"""The kind of database that is a server, and must be started."""
+
 LONG = {
     "test_chaos", "test_client", "test_command", "test_containers", "test_docs", "test_draw", "test_endings",
     "test_engine_ray", "test_forms", "test_frame", "test_outages", "test_pages_for_people", "test_pictures",
@@ -105,7 +108,7 @@ def postgres_url(postgres: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database, of each kind in turn."""
     if request.param == "sqlite":
@@ -145,7 +148,7 @@ def postgres_template(postgres: str) -> str:
     return name
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated database of the test's own, of each kind in turn."""
     if request.param == "sqlite":

@@ -25,6 +25,14 @@ ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "EPOCHD_PORT":
 """What a command is given besides its own, if nothing else is said."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these start processes."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _one_trainer() -> Iterator[None]:
     """A service trains one at once, unless it is told otherwise: each trainer more spends seconds on importing

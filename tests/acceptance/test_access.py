@@ -12,8 +12,6 @@ import pytest
 
 from tests.acceptance.conftest import Service, fails, run, serving
 
-pytestmark = pytest.mark.slow
-
 
 def epochd(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return run(*arguments, cwd=folder, EPOCHD_DATA_DIR=str(folder), **environment)

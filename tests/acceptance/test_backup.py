@@ -10,8 +10,6 @@ import pytest
 from tests.acceptance.conftest import fails, run
 from tests.acceptance.test_outages import Part, Site, eventually, started
 
-pytestmark = pytest.mark.slow
-
 EPOCHS = 5
 SPEC = {"activation": "relu", "depth": 2, "epochs": EPOCHS}
 ENVIRONMENT = {"EPOCHD_CHECKPOINT_SECONDS": "0"}

@@ -7,9 +7,6 @@ import pytest
 from tests.chaos.rounds import FAULTS, Rounds
 from tests.chaos.system import running
 
-pytestmark = pytest.mark.slow
-
-
 OF_THE_SERVER = ("database", "connections", "freeze", "worker")
 """Faults that a server may take otherwise than a file."""
 

@@ -147,7 +147,6 @@ def test_data_fetch_takes_a_file_and_verifies_it(tmp_path: Path, mnist: datasets
     assert "SHA-256" in line
 
 
-@pytest.mark.slow
 def test_the_demonstration_answers_the_articles_question(data_dir: Path) -> None:
     done = run("demo", "--data-dir", str(data_dir), cwd=data_dir)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,6 @@ from tests.acceptance.test_containers import ROOT, checkout_files
 from tests.object_server import free_ports
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif("EPOCHD_TEST_CONTAINERS" not in os.environ, reason="wants a container engine: make containers"),
 ]
 

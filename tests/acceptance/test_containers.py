@@ -260,7 +260,6 @@ def test_grafana_looks_for_dashboards_and_for_prometheus_where_they_are(services
     assert "prometheus" in services
 
 
-@pytest.mark.slow
 def test_the_object_store_is_started_with_its_keys_or_not_at_all(services, tmp_path):
     """The service's own command, on the same server for this machine."""
     if WEED is None:
@@ -598,7 +597,6 @@ def installed(stages, tmp_path_factory) -> Iterator[Installed]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.slow
 class TestInstalledApi:
     def test_it_has_no_tensorflow_and_no_pip(self, installed, tmp_path):
         for module in ("tensorflow", "keras", "pip"):

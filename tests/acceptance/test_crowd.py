@@ -4,8 +4,6 @@ import pytest
 
 from benchmarks.hammering import DATABASES, KINDS, hammer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("service")]
-
 CLIENTS = 50
 
 

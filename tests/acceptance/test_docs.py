@@ -80,9 +80,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> Iterat
         yield service
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 100)
-@pytest.mark.xdist_group("service")
 @pytest.mark.skipif(not shutil.which("bash"), reason="the pages are for bash")
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
 def test_a_page_works_when_it_is_pasted_in_order(page: Path, service: Service, mnist_dir: Path, tmp_path: Path) -> None:

@@ -533,8 +533,6 @@ def test_those_that_a_local_service_takes_up_first_are_told_of(api: Api) -> None
     assert told[2] == f"  cancel one: epochd cancel ID --url {client.url}"
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("service")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_a_local_service_ends_with_the_command_however_that_ends(data_dir: Path, number: int) -> None:
     options = ("--epochs", "40", "--local", "--data-dir", str(data_dir))
@@ -559,8 +557,6 @@ def test_a_local_service_ends_with_the_command_however_that_ends(data_dir: Path,
     assert left.status == "queued"
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("service")
 def test_a_local_service_is_reached_without_the_proxy(data_dir: Path) -> None:
     names = ("http_proxy", "https_proxy", "all_proxy")
     options = ("--epochs", "1", "--local", "--data-dir", str(data_dir))

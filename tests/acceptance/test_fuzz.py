@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.acceptance.conftest import serving
 from tests.fuzz.contract import explore
@@ -11,8 +10,6 @@ from tests.fuzz.requests import KINDS
 from tests.fuzz.run import fuzz
 from tests.fuzz.site import keys_of_each_scope, site
 from tests.fuzz.wire import bombard
-
-pytestmark = pytest.mark.slow
 
 LIMITS_OF = ("PUT /models/{alias}", "GET /workers", "POST /v1/models/{model}:predict")
 """Operations whose limits are tried. Those of all take minutes: `make fuzz` does."""

@@ -23,7 +23,6 @@ from tests.acceptance.test_outages import Part, eventually, read_events
 from tests.network import Network, network, possible
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not possible(), reason="network namespaces need root on Linux, and iproute2"),
 ]
 

@@ -4,8 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from service.settings import Settings
 from service.store import schema
 from service.store.blobs import Blobs
@@ -59,7 +57,6 @@ def test_importing_the_service_loads_no_tensorflow(tmp_path: Path) -> None:
     run(IMPORT, tmp_path)
 
 
-@pytest.mark.slow
 def test_a_served_prediction_loads_no_tensorflow(tmp_path: Path, tiny_onnx: bytes) -> None:
     settings = Settings(data_dir=tmp_path)
     database = Database(settings.resolved_database_url)

@@ -10,8 +10,6 @@ from typing import Any
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "notebook.ipynb"
 NUMBER = re.compile(r"-?\d+\.\d+")

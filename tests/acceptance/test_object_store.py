@@ -12,8 +12,6 @@ from service.store.blobs import Blobs
 from tests.acceptance.conftest import fails, run, serving
 from tests.object_server import BUCKET, SECRET, ObjectServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("service")]
-
 
 def test_an_experiment_is_trained_downloaded_and_predicted_with(
     data_dir: Path, postgres_url: str, s3_url: str, mnist: datasets.Arrays

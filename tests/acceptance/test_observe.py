@@ -26,8 +26,6 @@ from service.telemetry.folder import VARIABLE
 from tests.acceptance.conftest import DEADLINE_SECONDS, EPOCHD, Service, run, serving
 from tests.http_servers import answering
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 PROMTOOL = shutil.which("promtool")

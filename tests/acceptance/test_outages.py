@@ -22,8 +22,6 @@ import pytest
 from tests.acceptance.conftest import EPOCHD
 from tests.chaos.system import Postgres
 
-pytestmark = pytest.mark.slow
-
 DEADLINE_SECONDS = 180.0
 ENVIRONMENT = {
     "EPOCHD_LEASE_SECONDS": "2",  # shorter than any outage here: heartbeats must get through it too

@@ -38,9 +38,7 @@ def run_all(command: list[str], work: Path, url: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 100)
-@pytest.mark.xdist_group("service")
 def test_the_clients_page_works_when_it_is_pasted_in_order(data_dir: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
@@ -53,9 +51,7 @@ def test_the_clients_page_works_when_it_is_pasted_in_order(data_dir: Path, tmp_p
     assert "True True" in told
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 100)
-@pytest.mark.xdist_group("service")
 @pytest.mark.skipif(not shutil.which("bash"), reason="the page is for bash")
 def test_the_page_on_commands_works_when_it_is_pasted_in_order(data_dir: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"

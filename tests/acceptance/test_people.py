@@ -316,8 +316,6 @@ def test_ctrl_c_leaves_a_sweep_running(api: Api, terminal: Callable[..., Termina
 # With training.
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("service")
 def test_train_and_sweep_end_with_the_result(data_dir: Path, tmp_path: Path) -> None:
     with serving(data_dir) as service:
         options = ("--url", service.url, "--epochs", "2")
@@ -330,8 +328,6 @@ def test_train_and_sweep_end_with_the_result(data_dir: Path, tmp_path: Path) -> 
         assert "1 of 1" in text
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("service")
 def test_train_needs_no_service_of_its_own(data_dir: Path, tmp_path: Path) -> None:
     options = ("--epochs", "2", "--local", "--data-dir", str(data_dir))
     first = told(run("train", "--activation", "relu", "--depth", "1", *options, cwd=tmp_path))
@@ -339,8 +335,6 @@ def test_train_needs_no_service_of_its_own(data_dir: Path, tmp_path: Path) -> No
     assert (data_dir / "epochd.sqlite3").is_file()
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("service")
 def test_ctrl_c_gives_a_local_training_back_for_the_next_service(data_dir: Path, tmp_path: Path) -> None:
     options = ("--epochs", "1000", "--local", "--data-dir", str(data_dir))
     local = Terminal("train", "--activation", "relu", "--depth", "1", *options, cwd=tmp_path)

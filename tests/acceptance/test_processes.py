@@ -9,14 +9,11 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 
 from service.store.blobs import Blobs
 from service.store.session import Database
 from tests.acceptance.conftest import DEADLINE_SECONDS, serving
 from tests.conftest import succeed
-
-pytestmark = pytest.mark.slow
 
 IMAGE = {"image": [0] * 300 + [255] * 184 + [0] * 300}
 

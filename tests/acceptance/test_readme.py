@@ -185,7 +185,6 @@ def answer_to(blocks: list[str], outputs: list[str], command: str) -> str:
     return next(output for block, output in zip(blocks, outputs, strict=True) if command in block)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="the tour needs bash and curl")
 def test_the_tour_works_when_it_is_pasted_in_order(data_dir: Path, tmp_path: Path) -> None:
     work = tmp_path / "tour"

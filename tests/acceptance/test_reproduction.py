@@ -3,14 +3,11 @@
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from service import reproduction
 from service.analysis import images
 from service.settings import Settings
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_page_is_written_with_its_figures_from_real_trainings(data_dir: Path, tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ import pytest
 
 from tests.acceptance.test_outages import DEADLINE_SECONDS, Event, MortalPostgres, Site, started
 
-pytestmark = pytest.mark.slow
-
 EPOCHS = 6
 SPEC = {"activation": "relu", "depth": 2, "units": 128, "batch_size": 200, "epochs": EPOCHS}
 ENVIRONMENT = {"EPOCHD_CHECKPOINT_SECONDS": "0", "EPOCHD_LEASE_SECONDS": "2"}

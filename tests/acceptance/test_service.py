@@ -17,8 +17,6 @@ from service import datasets
 from tests.acceptance.conftest import DEADLINE_SECONDS, Service, serving
 from tests.conftest import empty_postgres_database
 
-pytestmark = pytest.mark.slow
-
 
 def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()

@@ -109,18 +109,29 @@ def test_a_set_up_checkout_is_left_alone_at_once(tmp_path: Path) -> None:
 def test_packages_are_installed_by_uv_unless_only_pip_knows_from_where(
     tmp_path: Path, told: str, uv: str, by: list[str]
 ) -> None:
-    folder = checkout(tmp_path / "epochd")
-    commands = folder / ".venv" / "bin"
+    assert [call.split()[0] for call in installs(tmp_path / "epochd", uv, TOLD=told)] == by
+
+
+def test_what_python_may_not_compile_when_it_starts_is_compiled_before(tmp_path: Path) -> None:
+    (usually,) = installs(tmp_path / "usual", "exit 0")
+    (told,) = installs(tmp_path / "told", "exit 0", PYTHONDONTWRITEBYTECODE="1")
+    assert "--compile-bytecode" not in usually
+    assert "--compile-bytecode" in told
+
+
+def installs(folder: Path, uv: str, **environment: str) -> list[str]:
+    """How `make setup` calls uv, which does this, and pip to install what is locked."""
+    commands = checkout(folder) / ".venv" / "bin"
     commands.mkdir(parents=True)
     (commands / "python").write_text(
         '#!/bin/sh\ncase "$*" in *config*) echo "$TOLD" ;; *train.txt) echo pip >> "$CALLS" ;; esac\n'
     )
-    (commands / "uv").write_text(f'#!/bin/sh\necho uv >> "$CALLS"\n{uv}\n')
+    (commands / "uv").write_text(f'#!/bin/sh\necho uv "$@" >> "$CALLS"\n{uv}\n')
     for name in ("python", "uv"):
         (commands / name).chmod(0o755)
-    done = make(folder, TOLD=told, CALLS=str(folder / "calls"))
+    done = make(folder, CALLS=str(folder / "calls"), **{"TOLD": "", **environment})
     assert done.returncode == 0, done.stderr
-    assert (folder / "calls").read_text().split() == by
+    return (folder / "calls").read_text().splitlines()
 
 
 FOUND = 'test "$1" = :lang=ja && echo a-font'

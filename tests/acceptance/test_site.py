@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("sphinx", reason="the documentation needs the extra docs")
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 

@@ -15,8 +15,6 @@ from service.store.session import Database
 from tests.acceptance.conftest import Service, serving
 from tests.conftest import succeed
 
-pytestmark = pytest.mark.slow
-
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 LARGE = 40 * 2**20
 

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.acceptance.test_outages import DEADLINE_SECONDS, Site, eventually, started
-
-pytestmark = pytest.mark.slow
 
 CLIENTS = 24
 ROUNDS = 5

@@ -22,8 +22,6 @@ from service.store import schema
 from tests.acceptance.conftest import EPOCHD
 from tests.acceptance.test_outages import DEADLINE_SECONDS, Part, eventually
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 NUMBER = int(schema.head()[:4])
 FIRST, SECOND, THIRD = schema.head(), f"{NUMBER + 1:04}_since_{NUMBER:04}", f"{NUMBER + 2:04}_since_{NUMBER + 1:04}"

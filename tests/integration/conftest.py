@@ -24,7 +24,7 @@ from service.store import experiments, queue
 from service.store.blobs import Blobs
 from service.store.queue import Claim, ModelFiles
 from service.store.session import Database
-from tests.conftest import empty_postgres_database
+from tests.conftest import POSTGRESQL, empty_postgres_database
 from tests.ray_cluster import RayCluster, ray_cluster
 
 
@@ -196,7 +196,7 @@ def sqlite_empty(tmp_path: Path) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database to restore into, of each kind in turn, whatever the backup is of."""
     if request.param == "sqlite":

@@ -9,7 +9,7 @@ from service.background import ServiceError, running_service
 from service.settings import Settings
 from tests.http_servers import Ready, answering
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("service")]
+pytestmark = pytest.mark.slow
 
 
 class Stranger(Ready):

@@ -13,6 +13,8 @@ from service.engines.local import LocalEngine
 from service.engines.ray import Demand, RayEngine
 from tests.jobs import job, kinds, stacked
 
+pytestmark = pytest.mark.slow
+
 MakeEngine = Callable[[float], Engine]
 
 

@@ -17,6 +17,8 @@ from service.engines.base import Slot, TrainerDied
 from service.engines.local import LocalEngine
 from tests.jobs import job
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def slot(tmp_path: Path) -> Iterator[Slot]:

@@ -30,7 +30,7 @@ from tests.conftest import succeed
 from tests.integration.conftest import Api, claim, finish, record
 
 # MLflow's tables, with the newest SQLAlchemy.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")]
 
 NAN = float("nan")
 EPOCHD = Path(sys.executable).with_name("epochd")

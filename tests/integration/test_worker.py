@@ -25,6 +25,8 @@ from service.worker import Worker
 from tests.integration.conftest import out_of_reach
 from tests.integration.test_engine_local import trainers
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_SECONDS = 60
 
 

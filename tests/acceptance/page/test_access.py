@@ -15,8 +15,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.acceptance.conftest import Service, run, serving
 from tests.acceptance.page.conftest import Watched, watched
 
-pytestmark = pytest.mark.slow
-
 PHONE = {"width": 360, "height": 740}
 
 

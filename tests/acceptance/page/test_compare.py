@@ -9,8 +9,6 @@ from playwright.sync_api import Browser, Locator, expect
 from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, points, until_points, watched
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def desk(browser: Browser, idle: Served) -> Iterator[Watched]:

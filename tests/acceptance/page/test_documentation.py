@@ -8,8 +8,6 @@ from playwright.sync_api import Browser, expect
 from tests.acceptance.conftest import Service, serving
 from tests.acceptance.page.conftest import watched
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = (
     "() => document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.ran = 1' }))"
 )

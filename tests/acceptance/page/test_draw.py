@@ -17,9 +17,6 @@ from service import datasets
 from tests.acceptance.conftest import Service
 from tests.acceptance.page.conftest import SEVEN, Watched, draw_seven, spots, watched
 
-pytestmark = pytest.mark.slow
-
-
 DASH = "\N{EN DASH}"
 PADDING = b"\0" * (11 * 2**20)
 """Behind a picture it is no part of it, and makes it larger than the API takes."""

@@ -9,13 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, points, scroll_to, settle, until_points, watched
-
-pytestmark = pytest.mark.slow
 
 
 def row(page: Page, name: str):

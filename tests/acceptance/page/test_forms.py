@@ -10,8 +10,6 @@ from tests.acceptance.conftest import Served, serving
 from tests.acceptance.page.conftest import watched
 from tests.acceptance.page.test_access import Guarded, refused, sign_in
 
-pytestmark = pytest.mark.slow
-
 
 def typed(page: Page, field: str, text: str) -> None:
     """Type over what stands in a field, key by key."""

@@ -12,8 +12,6 @@ from playwright.sync_api import Browser, Page, Response, Route, expect
 from tests.acceptance.conftest import Served, Service, serving
 from tests.acceptance.page.conftest import data_folder, points, scroll_to, settle, until_points, watched
 
-pytestmark = pytest.mark.slow
-
 WEB = Path(__file__).parents[3] / "service" / "web"
 MOST_BYTES = 150_000
 PHONE = {"viewport": {"width": 360, "height": 740}}

@@ -10,8 +10,6 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from tests.acceptance.conftest import Served, Service, serving
 from tests.acceptance.page.conftest import Watched, draw_seven, scroll_to, settle, watched
 
-pytestmark = pytest.mark.slow
-
 BANNERED = (
     "addEventListener('DOMContentLoaded', () => new MutationObserver(() => (globalThis.bannered = true))"
     ".observe(document.querySelector('#away') ?? document, {childList: true}))"

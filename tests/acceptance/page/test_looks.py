@@ -8,8 +8,6 @@ from playwright.sync_api import Browser, FloatRect, Locator, Route, expect
 from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, draw_seven, settle, watched
 
-pytestmark = pytest.mark.slow
-
 PHONE = {"width": 360, "height": 740}
 
 

@@ -12,8 +12,6 @@ from service.domain.sweep import Arm
 from tests.acceptance.conftest import Served, Service
 from tests.acceptance.page.conftest import Watched, until_points, watched
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_sweep_is_followed_compared_and_deleted(seen: Watched, trained: Service) -> None:
     asked = {
