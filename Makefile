@@ -31,7 +31,7 @@ test: setup-dev ## Run every test
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
 	$(PYTEST)
 
-test-fast: setup-dev ## Run the tests that need no training and no server
+test-fast: setup-dev ## Run the tests that start nothing, on SQLite
 	$(PYTEST) -m "not slow"
 
 check: setup-dev ## Lint, types, imports, known vulnerabilities

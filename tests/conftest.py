@@ -53,6 +53,12 @@ LONG = {
 """Modules that take a minute or more. They begin early: the last to begin would keep one core busy, and others idle."""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whoever asks for the server waits until it has started."""
+    if isinstance(item, pytest.Function) and "postgres" in item.fixturenames:
+        item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first, then long modules, whatever the random order."""

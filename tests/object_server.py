@@ -46,6 +46,7 @@ class ObjectServer:
         }
         self.start()
         self.bucket("PUT", BUCKET)
+        self._write()
 
     def start(self) -> None:
         assert WEED is not None
@@ -60,7 +61,7 @@ class ObjectServer:
                 [WEED, "-logtostderr=true", "server", "-s3", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports,
                  "-s3.config=s3.json", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
                  "-s3.autoCreateBucket=false", "-master.peers=none", "-master.telemetry=false",
-                 "-master.volumeSizeLimitMB=64", "-volume.max=50"],
+                 "-master.volumeSizeLimitMB=64", "-volume.max=1000"],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -84,6 +85,7 @@ class ObjectServer:
             yield
         finally:
             self.start()
+            self._write()
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -108,19 +110,28 @@ class ObjectServer:
 
     def bucket(self, method: Literal["PUT", "DELETE"], name: str) -> None:
         """Make or delete a bucket."""
-        whole = S3Store(
-            name,
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        signed = obstore.sign(self._whole(name), method, "", timedelta(minutes=5))
+        while not (answer := httpx.request(method, signed, timeout=30)).is_success:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.05)
+
+    def _write(self) -> None:
+        """A server that has just started is healthy before it has found its own volumes: only then it can write. The
+        client tries again for minutes.
+        """
+        obstore.put(self._whole(BUCKET), "begun", b"")
+        obstore.delete(self._whole(BUCKET), "begun")
+
+    def _whole(self, bucket: str) -> S3Store:
+        return S3Store(
+            bucket,
             endpoint=self.url,
             access_key_id="epochd",
             secret_access_key=SECRET,
             region="us-east-1",
             client_options={"allow_http": True},
         )
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        signed = obstore.sign(whole, method, "", timedelta(minutes=5))
-        while not (answer := httpx.request(method, signed, timeout=30)).is_success:
-            assert time.monotonic() < deadline, answer.text
-            time.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:

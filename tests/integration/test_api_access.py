@@ -168,6 +168,7 @@ def test_an_event_stream_needs_a_key(guarded: Guarded) -> None:
     assert "event: done" in guarded.ask("read", "GET", one).text
 
 
+@pytest.mark.slow
 def test_an_event_stream_tells_nothing_to_a_key_that_was_revoked(guarded_on_each: Guarded) -> None:
     api = guarded_on_each.api
     running = claim(api)
@@ -206,6 +207,7 @@ def test_a_key_with_another_secret_is_refused(guarded: Guarded) -> None:
     problem(guarded.api.get("/experiments", headers=bearer(forged)), 401)
 
 
+@pytest.mark.slow
 def test_an_expired_key_is_refused_by_name(tmp_path: Path) -> None:
     with serving(Settings(data_dir=tmp_path)) as api:
         token = make(api.ports.database, "short", Scope.READ, expires_at=datetime.now(UTC) + timedelta(seconds=1))
@@ -221,6 +223,7 @@ def until(api: Api, headers: dict[str, str], status: int) -> None:
     assert api.get("/experiments", headers=headers).status_code == status
 
 
+@pytest.mark.slow
 def test_keys_are_asked_for_from_the_first_on_and_a_revoked_one_is_refused(api: Api) -> None:
     assert api.get("/session").json() == {
         "name": "anonymous",

@@ -21,7 +21,10 @@ from service.worker import process
 from tests.integration.test_engine_local import trainers
 from tests.jobs import job, kinds, stacked
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's"),
+]
 
 GIB = 2**30
 
@@ -110,7 +113,6 @@ def test_a_dataset_that_is_deleted_or_changed_is_had_again_before_the_next_job(m
             assert isinstance(list(slot.train(order))[-1], Trained)
 
 
-@pytest.mark.slow
 def test_a_new_trainer_of_a_worker_has_its_dataset_again_from_where_the_operator_keeps_it(
     mnist_dir: Path, tmp_path: Path
 ) -> None:
@@ -168,7 +170,6 @@ def isolating() -> bool:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not isolating(), reason="a network namespace needs root on Linux, and util-linux")
 def test_a_trainer_of_tensorflow_trains_within_its_limits_without_any_network(mnist_dir: Path) -> None:
     done = subprocess.run(

@@ -149,6 +149,7 @@ def test_the_interval_covers_the_true_mean_in_95_of_100_draws(population: str, n
     assert 0.93 <= covered / 2000 <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 30])
 def test_the_paired_interval_covers_the_true_difference_in_95_of_100_draws(n: int) -> None:
     rng = np.random.default_rng(1908)
@@ -164,6 +165,7 @@ def test_the_paired_interval_covers_the_true_difference_in_95_of_100_draws(n: in
     assert 0.93 <= covered / 2000 <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arms", "n", "draws"), [(4, 2, 1000), (4, 5, 1000), (6, 30, 500), (45, 10, 200)])
 def test_equal_arms_seem_different_in_at_most_5_of_100_sweeps(arms: int, n: int, draws: int) -> None:
     """Of accuracies in steps of one image of 10,000: with two seeds, differences are often equal by chance."""

@@ -220,6 +220,7 @@ def test_the_operators_limit_is_the_only_one() -> None:
         images.from_bytes(png_header(20_000, 1), max_pixels=19_999)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # what Pillow says of broken files, on its way to read them
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_any_bytes_give_a_digit_or_a_refusal_and_nothing_else(kind: str) -> None:
