@@ -53,6 +53,12 @@ LONG = {
 """Modules that take a minute or more. They begin early: the last to begin would keep one core busy, and others idle."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """All acceptance tests are slow: where none is wanted, they need not even be read."""
+    unwanted = config.option.markexpr == "not slow" and collection_path == Path(__file__).parent / "acceptance"
+    return unwanted or None
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Whoever asks for the server waits until it has started."""
     if isinstance(item, pytest.Function) and "postgres" in item.fixturenames:

@@ -16,6 +16,8 @@ from service.settings import Settings
 from tests.conftest import succeed
 from tests.integration.conftest import Api, problem, serving
 
+pytestmark = pytest.mark.slow
+
 LIMIT = Settings.model_fields["max_body_bytes"].default
 HUGE = 5 * LIMIT
 JSON = {"content-type": "application/json"}

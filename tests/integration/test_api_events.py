@@ -21,6 +21,8 @@ from service.store.queue import Claim, ModelFiles
 from tests.conftest import succeed
 from tests.integration.conftest import Api, out_of_reach, problem, serving
 
+pytestmark = pytest.mark.slow
+
 
 class Event(NamedTuple):
     """One server-sent event."""

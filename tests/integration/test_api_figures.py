@@ -18,6 +18,8 @@ from tests.integration.conftest import Api, problem, serving
 from tests.integration.test_api_comparison import swept, train
 from tests.integration.test_api_events import claim, create, record
 
+pytestmark = pytest.mark.slow
+
 CURVES = ("learning-curves", "gradient-norms")
 
 

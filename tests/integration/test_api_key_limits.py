@@ -19,6 +19,8 @@ from service.store import keys, trail
 from service.store.tables import UsageRow
 from tests.integration.conftest import Api, problem, serving
 
+pytestmark = pytest.mark.slow
+
 SPEC = {"activation": "relu", "depth": 1, "epochs": 1}
 WRONG = "epochd_nobody_" + "x" * 43
 COST = Spec.model_validate(SPEC).training_cost

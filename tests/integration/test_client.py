@@ -27,6 +27,8 @@ from service.store.queue import Claim
 from tests.integration.conftest import Api, claim, finish, record, serving
 from tests.integration.gate import Gate, gate_to
 
+pytestmark = pytest.mark.slow
+
 QUICK = Retries(times=4, first_seconds=0.01, most_seconds=0.05)
 
 

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.crowd import Ask, Tally, send
 from tests.http_servers import answering
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 5
 
 
