@@ -1,6 +1,7 @@
 """The pages of the documentation: every block of commands or Python runs, in order, against a real service.
 
-A block that cannot run here says so in the line before it: `<!-- not run: why -->`.
+A block that cannot run here says so in the line before it: `<!-- not run: why -->`, or `<!-- run apart: why -->` where
+test_docs_apart.py runs it.
 """
 
 import os
@@ -20,7 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 ELSEWHERE = {"client.md", "command-line.md"}
 """Pages that test_pages_for_people.py runs, and looks at what comes out."""
 RUN = {"bash", "sh", "python"}
-NOT_RUN = re.compile(r"<!-- not run: .+ -->")
+MARK = re.compile(r"<!-- (not run|run apart): .+ -->")
 SHOWN = {"text", "mermaid"}
 SERVICE = "127.0.0.1:8000"
 
@@ -31,18 +32,21 @@ class Block(NamedTuple):
     language: str
     text: str
     runs: bool
+    apart: bool = False
 
 
 def blocks(page: Path) -> list[Block]:
-    found, marked = [], False
+    found: list[Block] = []
+    marked: re.Match[str] | None = None
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
         if token.type == "fence":
             language = token.info.strip()
-            found.append(Block(language, token.content, language in RUN and not marked))
-            marked = False
+            apart = marked is not None and marked[1] == "run apart"
+            found.append(Block(language, token.content, language in RUN and not marked, apart))
+            marked = None
         else:
             assert not marked, f"{page.name}: {token.content or token.type} stands between a mark and its block"
-            marked = token.type == "html_block" and NOT_RUN.match(token.content) is not None
+            marked = MARK.match(token.content) if token.type == "html_block" else None
     assert not marked, f"{page.name} ends with a mark that no block follows"
     return found
 
