@@ -61,7 +61,7 @@ class ObjectServer:
                 [WEED, "-logtostderr=true", "server", "-s3", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports,
                  "-s3.config=s3.json", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
                  "-s3.autoCreateBucket=false", "-master.peers=none", "-master.telemetry=false",
-                 "-master.volumeSizeLimitMB=64", "-volume.max=1000"],
+                 "-master.volumeSizeLimitMB=64", "-volume.max=50"],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + DEADLINE_SECONDS

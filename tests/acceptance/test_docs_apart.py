@@ -53,7 +53,7 @@ def bash(script: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", f"set -euo pipefail\n{script}"],
         cwd=cwd,
-        env=os.environ | {"EPOCHD_PORT": "0", "EPOCHD_SLOTS": "1", "PATH": path} | environment,
+        env=os.environ | {"EPOCHD_PORT": "0", "PATH": path} | environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
