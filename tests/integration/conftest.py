@@ -137,9 +137,12 @@ def finish(api: Api, claimed: Claim, onnx: bytes) -> None:
         queue.finish(session, claimed, trained, files)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster_of_one() -> Iterator[RayCluster]:
-    """A Ray cluster of one node, whose address and token are in the environment."""
+    """A Ray cluster of one node, whose address and token are in the environment.
+
+    It ends with its module: a cluster of that module which began before it would else take the environment back.
+    """
     with (
         ray_cluster(num_cpus=2, num_gpus=1, resources={"highmem": 1}) as cluster,
         mock.patch.dict(os.environ, cluster.environment),
