@@ -91,8 +91,12 @@ class RayCluster:
         self._cluster.shutdown()
 
     def close(self) -> None:
-        """Leave no process and no file behind."""
+        """Leave no process and no file behind, also of nodes that `ray start` added."""
         self.kill_all()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(self._folder in argument for argument in process.cmdline()):
+                    process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -1,54 +1,23 @@
 """The pages of the documentation: every block of commands or Python runs, in order, against a real service.
 
-A block that cannot run here says so in the line before it: `<!-- not run: why -->`, or `<!-- run apart: why -->` where
-test_docs_apart.py runs it.
+Those that say that another module runs them are run there.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from markdown_it import MarkdownIt
 
 from tests.acceptance.conftest import Service, serving
+from tests.acceptance.documentation import DOCS, RUN, Block, blocks
 from tests.acceptance.test_pages_for_people import SECONDS, run_all
 
-DOCS = Path(__file__).parents[2] / "docs"
 ELSEWHERE = {"client.md", "command-line.md"}
 """Pages that test_pages_for_people.py runs, and looks at what comes out."""
-RUN = {"bash", "sh", "python"}
-MARK = re.compile(r"<!-- (not run|run apart): .+ -->")
 SHOWN = {"text", "mermaid"}
 SERVICE = "127.0.0.1:8000"
-
-
-class Block(NamedTuple):
-    """A fenced block of a page."""
-
-    language: str
-    text: str
-    runs: bool
-    apart: bool = False
-
-
-def blocks(page: Path) -> list[Block]:
-    found: list[Block] = []
-    marked: re.Match[str] | None = None
-    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
-        if token.type == "fence":
-            language = token.info.strip()
-            apart = marked is not None and marked[1] == "run apart"
-            found.append(Block(language, token.content, language in RUN and not marked, apart))
-            marked = None
-        else:
-            assert not marked, f"{page.name}: {token.content or token.type} stands between a mark and its block"
-            marked = MARK.match(token.content) if token.type == "html_block" else None
-    assert not marked, f"{page.name} ends with a mark that no block follows"
-    return found
 
 
 def script(page: Path) -> str:
@@ -73,6 +42,12 @@ def test_every_block_is_run_or_says_why_not(page: Path) -> None:
     known = RUN | SHOWN
     kinds = {block.language for block in blocks(page) if not block.language.startswith("{")}
     assert kinds <= known, f"{page.name}: a block is one of {', '.join(sorted(known))}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_the_module_that_is_said_to_run_a_block_takes_the_blocks_of_that_page(page: Path) -> None:
+    for module in {block.module for block in blocks(page) if block.module}:
+        assert f'apart("{page.name}", __file__)' in (Path(__file__).parent / module).read_text(), module
 
 
 @pytest.fixture(scope="module")

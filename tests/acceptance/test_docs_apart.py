@@ -1,4 +1,4 @@
-"""Blocks of the documentation that want another server, or a terminal until Ctrl-C: `<!-- run apart: why -->`.
+"""Blocks of the documentation that want another server, or a terminal until Ctrl-C.
 
 They run as they stand there, but for what a reader would put in their place: names of machines, folders and secrets.
 """
@@ -6,90 +6,41 @@ They run as they stand there, but for what a reader would put in their place: na
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
+from obstore.store import S3Store
 from sqlalchemy import make_url
 
+from service.domain.experiment import Spec, Status
 from service.main import open_ports
 from service.settings import Settings
-from tests.acceptance.conftest import EPOCHD
-from tests.acceptance.test_docs import DOCS, blocks
+from service.store import experiments
+from service.store.session import Database
+from tests.acceptance.documentation import ROOT, SECONDS, address, apart, ends, lasts
 from tests.conftest import succeed
-from tests.object_server import SECRET, ObjectServer
+from tests.http_servers import answering
+from tests.object_server import SECRET, ObjectServer, free_ports
+from tests.ray_cluster import ray_cluster
+from tests.trace_receiver import Receiver
 
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="the pages are for bash")
 
-ROOT = DOCS.parent
-READY = "epochd is ready: "
-RUN_HERE = {
-    "guide-large.md": 1,
-    "guide-object-store.md": 2,
-    "guide-postgresql.md": 2,
-    "operations.md": 1,
-    "security.md": 1,
-    "tutorial.md": 2,
-}
-"""Pages, and how many of their blocks the tests below run."""
 
-
-def test_every_block_that_is_run_apart_is_run_here() -> None:
-    marked = {page.name: len(apart(page.name)) for page in DOCS.glob("*.md")}
-    assert {name: count for name, count in marked.items() if count} == RUN_HERE
-
-
-def apart(page: str) -> list[str]:
-    return [block.text for block in blocks(DOCS / page) if block.apart]
-
-
-def bash(script: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """A shell of its own that finds the commands, without a terminal."""
-    path = os.pathsep.join([environment.pop("FIRST", ""), str(Path(EPOCHD).parent), os.environ["PATH"]]).strip(":")
-    return subprocess.Popen(
-        ["bash", "-c", f"set -euo pipefail\n{script}"],
-        cwd=cwd,
-        env=os.environ | {"EPOCHD_PORT": "0", "PATH": path} | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def ends(script: str, cwd: Path, told: str = "", **environment: str) -> str:
-    """What a script says that ends by itself."""
-    with bash(script, cwd, **environment) as process:
-        said, _ = process.communicate(told, timeout=120)
-    assert process.returncode == 0, said
-    return said
-
-
-@contextlib.contextmanager
-def lasts(script: str, cwd: Path, ready: str = READY, **environment: str) -> Iterator[str]:
-    """While a script runs that ends by Ctrl-C: the line that said that it was ready."""
-    with bash(script, cwd, **environment) as process:
-        assert process.stdout is not None
-        said = ""
-        try:
-            while ready not in (line := process.stdout.readline()):
-                said += line
-                assert line, said
-            yield line
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
-            said, _ = process.communicate(timeout=120)
-    assert process.returncode in {0, -signal.SIGINT, 128 + signal.SIGINT}, said
-
-
-def address(line: str) -> str:
-    return next(word for word in line.split() if word.startswith("http://"))
+def succeeded(database: Database, experiment_id: str) -> None:
+    """Wait until a worker has trained an experiment."""
+    deadline = time.monotonic() + SECONDS
+    status = Status.QUEUED
+    while not status.terminal:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        with database.read() as session:
+            status = experiments.get(session, experiment_id).status
+    assert status is Status.SUCCEEDED
 
 
 @pytest.fixture
@@ -114,7 +65,7 @@ def here(script: str, tools: dict[str, str]) -> str:
 
 
 def test_postgresql_is_made_ready_and_named(tools: dict[str, str], tmp_path: Path) -> None:
-    make, serve = apart("guide-postgresql.md")
+    make, serve, _ = apart("guide-postgresql.md", __file__)
     ends(make, tmp_path, told="secret\nsecret\n", **tools)
     with lasts(here(serve, tools), tmp_path) as line:
         spec = {"activation": "relu", "depth": 1, "priority": 0}
@@ -125,11 +76,30 @@ def test_postgresql_is_made_ready_and_named(tools: dict[str, str], tmp_path: Pat
     assert not (tmp_path / "epochd-data" / "epochd.sqlite3").exists()
 
 
+def test_a_worker_elsewhere_shares_database_and_models(
+    tools: dict[str, str], s3_url: str, mnist_dir: Path, tmp_path: Path
+) -> None:
+    make, serve, worker = apart("guide-postgresql.md", __file__)
+    ends(make, tmp_path, told="secret\nsecret\n", **tools)
+    database, _ = here(serve, tools).splitlines()
+    blobs, work = worker.replace("s3://bucket/prefix", s3_url).splitlines()
+    names = f"{database}\n{blobs}\n"
+    url = database.partition("=")[2]
+    with (
+        lasts(names + work, tmp_path, ready=" trains ", EPOCHD_MNIST_PATH=str(mnist_dir / "mnist.npz")),
+        open_ports(Settings(data_dir=tmp_path / "another", database_url=url, blob_url=s3_url)) as ports,
+    ):
+        with ports.database.write() as session:
+            made = experiments.create(session, Spec(activation="relu", depth=1, epochs=1))
+        succeeded(ports.database, made.id)
+    assert "2 files checked: 0 missing" in ends(f"{names}epochd db check", tmp_path)
+
+
 def test_a_backup_is_restored_into_postgresql(tools: dict[str, str], tmp_path: Path, tiny_onnx: bytes) -> None:
     with open_ports(Settings(data_dir=tmp_path / "epochd-data")) as ports:
         made = succeed(ports.database, ports.blobs, tiny_onnx)
     ends(f"epochd db backup {tmp_path}/backup", tmp_path)
-    (restore,) = apart("operations.md")
+    (restore,) = apart("operations.md", __file__)
     restore = here(restore, tools).replace("/var/backups/epochd/2026-03-01", f"{tmp_path}/backup")
     ends(f"createuser epochd\n{restore}", tmp_path, EPOCHD_DATA_DIR=str(tmp_path / "other"), **tools)
     assert ends("psql --tuples-only --no-align --dbname=epochd --command='SELECT id FROM experiments'",
@@ -137,9 +107,9 @@ def test_a_backup_is_restored_into_postgresql(tools: dict[str, str], tmp_path: P
 
 
 def test_an_object_store_is_named_and_checked(object_server: ObjectServer, tmp_path: Path) -> None:
-    serve, check = (
+    _, _, serve, _, check = (
         block.replace("choose-one", SECRET).replace("http://127.0.0.1:8333", object_server.url)
-        for block in apart("guide-object-store.md")
+        for block in apart("guide-object-store.md", __file__)
     )
     with lasts(serve, tmp_path) as line:
         httpx.get(f"{address(line)}/health/ready").raise_for_status()
@@ -149,23 +119,104 @@ def test_an_object_store_is_named_and_checked(object_server: ObjectServer, tmp_p
     assert "0 files are garbage" in said
 
 
+def installs(script: str, cwd: Path) -> None:
+    """All of it is here already: so pip sees whether it exists and fits, and need not ask an index."""
+    said = ends(
+        script,
+        cwd,
+        PIP_NO_INDEX="1",
+        PIP_FIND_LINKS="",
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_ROOT_USER_ACTION="ignore",
+    )
+    assert {line.partition(":")[0] for line in said.splitlines()} == {"Requirement already satisfied"}
+
+
+def test_an_object_store_to_try_with_is_installed_and_has_the_bucket(tmp_path: Path) -> None:
+    install, start, *_ = apart("guide-object-store.md", __file__)
+    installs(install, tmp_path)
+    names = ("s3", "master", "volume", "filer", "webdav", "admin")
+    ports = free_ports(2 * len(names))
+    there = " ".join(
+        f"-{name}.port={http}" + (f" -{name}.port.grpc={grpc}" if name != "webdav" else "")
+        for name, http, grpc in zip(names, ports[::2], ports[1::2], strict=True)
+    )
+    start = start.replace("/tmp/seaweed", str(tmp_path)).rstrip() + f" {there} -s3.port.iceberg=0 -s3.port.lance=0"
+    with lasts(start, tmp_path, ready="S3 Endpoint"):
+        store = S3Store(
+            "models",
+            endpoint=f"http://127.0.0.1:{ports[0]}",
+            access_key_id="epochd",
+            secret_access_key="choose-one",
+            client_options={"allow_http": True},
+        )
+        store.put("here", b"it is")
+        assert bytes(store.get("here").bytes()) == b"it is"
+
+
+def test_profiles_of_aws_are_handed_over(tmp_path: Path) -> None:
+    *_, hand_over, _ = apart("guide-object-store.md", __file__)
+    aws = [path for folder in os.get_exec_path() if (path := Path(folder) / "aws").exists()]
+    of_version_2 = [path for path in aws if ends(f"{path} --version", tmp_path).startswith("aws-cli/2")]
+    if not of_version_2:
+        pytest.skip("there is no AWS command of version 2: Debian's package awscli")
+    (tmp_path / ".aws").mkdir()
+    profile = "[training]\naws_access_key_id = me\naws_secret_access_key = secret\n"
+    (tmp_path / ".aws" / "credentials").write_text(profile)
+    shown = f'{hand_over}\necho "$AWS_ACCESS_KEY_ID $AWS_SECRET_ACCESS_KEY"'
+    assert ends(shown, tmp_path, FIRST=str(of_version_2[0].parent), HOME=str(tmp_path)) == "me secret\n"
+
+
+def test_a_worker_trains_on_a_ray_cluster(mnist_dir: Path, tmp_path: Path) -> None:
+    install, join, work = apart("guide-ray.md", __file__)
+    installs(install, tmp_path)
+    with ray_cluster(num_cpus=1) as cluster:
+        join, work = (
+            block.replace("head.example:6379", cluster.environment["RAY_ADDRESS"]).replace(
+                "RAY_AUTH_TOKEN=...", f"RAY_AUTH_TOKEN={cluster.environment['RAY_AUTH_TOKEN']}"
+            )
+            for block in (join, work)
+        )
+        assert "Ray runtime started" in ends(join, tmp_path)
+        settings = Settings(data_dir=tmp_path / "epochd-data")
+        with (
+            lasts(work, tmp_path, ready=" trains 16 at once", EPOCHD_MNIST_PATH=str(mnist_dir / "mnist.npz")),
+            open_ports(settings) as ports,
+        ):
+            with ports.database.write() as session:
+                made = experiments.create(session, Spec(activation="relu", depth=1, epochs=1))
+            succeeded(ports.database, made.id)
+
+
+def test_traces_go_to_a_collector(tmp_path: Path) -> None:
+    install, serve = apart("guide-observe.md", __file__)
+    installs(install, tmp_path)
+    receiver = Receiver()
+    with answering(receiver.server):
+        here = serve.replace("http://collector:4318", f"http://127.0.0.1:{receiver.server.server_port}")
+        with lasts(here, tmp_path, OTEL_BSP_SCHEDULE_DELAY="100") as line:
+            httpx.get(f"{address(line)}/experiments").raise_for_status()
+    assert ("GET /experiments", "api") in {(span.name, span.part) for span in receiver.spans}
+
+
 def test_what_is_old_is_deleted(tmp_path: Path, tiny_onnx: bytes) -> None:
     with open_ports(Settings(data_dir=tmp_path / "epochd-data")) as ports:
         succeed(ports.database, ports.blobs, tiny_onnx)
-    (prune,) = apart("guide-large.md")
+    (prune,) = apart("guide-large.md", __file__)
     assert "0 experiments" in ends(prune, tmp_path)
     assert "would be deleted" in ends(prune, tmp_path)
 
 
 def test_the_limits_are_settings(tmp_path: Path) -> None:
-    (limits,) = apart("security.md")
+    (limits,) = apart("security.md", __file__)
     with lasts(f"set -a\n{limits}\nepochd serve --no-worker", tmp_path) as line:
         httpx.get(f"{address(line)}/health/ready").raise_for_status()
 
 
 @pytest.mark.skipif(not (ROOT / ".venv" / "bin" / "epochd").exists(), reason="make would set up a .venv")
 def test_the_tutorial_begins_with_a_service(tmp_path: Path) -> None:
-    serve, path = apart("tutorial.md")
+    serve, path = apart("tutorial.md", __file__)
     with lasts(serve, ROOT, EPOCHD_DATA_DIR=str(tmp_path)) as line:
         found = ends(f"{path}\ncommand -v epochd\nepochd list --url {address(line)}", ROOT)
     assert found.startswith(str(ROOT / ".venv" / "bin" / "epochd"))
