@@ -25,7 +25,7 @@ RUN = {"bash", "sh", "python"}
 """Languages of blocks that run."""
 MARK = re.compile(r"<!-- (?:not run|run by (?P<module>test_\w+\.py)): .+ -->")
 READY = "epochd is ready: "
-SECONDS = 240
+SECONDS = 500
 """For a block to end, or to stop at Ctrl-C."""
 
 
@@ -102,10 +102,10 @@ def lasts(script: str, cwd: Path, ready: str = READY, **environment: str) -> Ite
 
 
 def _rest(process: subprocess.Popen[str], told: str = "") -> str:
-    """What it says until it ends; what never does is killed, with all that it started."""
+    """What it says until it ends; what does not in time is killed, with all that it started."""
     try:
         return process.communicate(told, timeout=SECONDS)[0]
-    except subprocess.TimeoutExpired:
+    except BaseException:  # pytest's own limit too
         os.killpg(process.pid, signal.SIGKILL)
         raise
 

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 from service import datasets
-from tests.chaos.rounds import Rounds, Tally
+from tests.chaos.rounds import Faults, Rounds, Tally
 from tests.chaos.system import running
 
 RESIZE_EVERY = 5
 """Rounds with one number of workers."""
+SIZES = (2, 1, 3)
+"""Numbers of workers, in turn."""
 
 DATASETS = Path(sys.prefix) / "data" / "datasets"
 
@@ -22,23 +24,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make chaos")
     parser.add_argument("--rounds", type=int, default=20, help="rounds in all, half of them on each database")
     parser.add_argument("--seed", type=int, default=None, help="repeat the faults of an earlier run")
-    parser.add_argument("--workers", type=int, default=None, help="workers; 1, 2 and 3 in turn when not given")
+    parser.add_argument("--workers", type=int, default=None, help="workers; 2, 1 and 3 in turn when not given")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="where training runs")
     options = parser.parse_args()
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     datasets.load("mnist", DATASETS)
     rng = random.Random(seed)
+    faults = Faults(rng.getrandbits(32), ray=options.engine == "ray")
     total = Tally()
-    for kind in ("sqlite", "postgresql"):
+    for kind, count in (("sqlite", options.rounds // 2), ("postgresql", (options.rounds + 1) // 2)):
         with tempfile.TemporaryDirectory(prefix="epochd-chaos-") as folder:
             (Path(folder) / "datasets").symlink_to(DATASETS)
             begun = time.monotonic()
-            with running(Path(folder), kind, options.workers or 3, options.engine) as system:
-                rounds = Rounds(system, rng.getrandbits(32))
-                for number in range(options.rounds // 2):
+            with running(Path(folder), kind, options.workers or SIZES[0], options.engine) as system:
+                rounds = Rounds(system, rng.getrandbits(32), faults)
+                for number in range(count):
                     if number % RESIZE_EVERY == 0 and not options.workers:
-                        system.resize(1 + number // RESIZE_EVERY % 3)
+                        system.resize(SIZES[number // RESIZE_EVERY % len(SIZES)])
                     rounds.run()
                     if number % 5 == 4:
                         print(f"  {kind}: {rounds.tally.line()}", flush=True)

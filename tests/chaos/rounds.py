@@ -27,6 +27,8 @@ FAULTS: dict[str, Callable[[System, random.Random], None]] = {
     "database": System.strike_database,
     "connections": System.cut_connections,
 }
+OF_THE_DATABASE = ("database", "connections", "freeze", "worker")
+"""Faults that a server may take otherwise than a file."""
 RAY_FAULTS: dict[str, Callable[[System, random.Random], None]] = {
     "task": System.kill_task,
     "driver": System.kill_trainer,
@@ -63,35 +65,44 @@ class Tally:
         )
 
 
+class Faults:
+    """Which comes next: each once, in random order, before any comes again. Else a rare one may never be drawn."""
+
+    def __init__(self, seed: int, *, ray: bool = False) -> None:
+        self.known = {k: v for k, v in FAULTS.items() if k != "trainer"} | RAY_FAULTS if ray else FAULTS
+        self._rng = random.Random(seed)
+        self._to_come: list[str] = []
+
+    def next(self) -> str:
+        """What a server may take otherwise than a file comes last: in a short run, files first, a server has it."""
+        if not self._to_come:
+            drawn = self._rng.sample(list(self.known), len(self.known))
+            self._to_come = sorted(drawn, key=OF_THE_DATABASE.__contains__, reverse=True)
+        return self._to_come.pop()
+
+
 class Rounds:
     """Chaos on one system. The undisturbed runs come first: what they gave, every later run must give."""
 
-    def __init__(self, system: System, seed: int) -> None:
+    def __init__(self, system: System, seed: int, faults: Faults) -> None:
         self._system = system
         self._rng = random.Random(seed)
-        self.faults = FAULTS if system.ray is None else {k: v for k, v in FAULTS.items() if k != "trainer"} | RAY_FAULTS
+        self._faults = faults
         self.tally = Tally()
-        self._to_come: list[str] = []
         undisturbed = [self._queue(spec) for spec in SPECS]
         self._expected = [self._outcome(self._end(experiment_id)) for experiment_id in undisturbed]
 
-    def run(self, fault: str | None = None) -> None:
+    def run(self) -> None:
         """One round: queue work, strike, wait for the end, check everything."""
-        fault = fault or self._next_fault()
+        fault = self._faults.next()
         picks = [self._rng.randrange(len(SPECS)) for _ in range(self._rng.randint(2, 4))]
         queued = [(pick, self._queue(SPECS[pick])) for pick in picks]
         threading.Event().wait(self._rng.uniform(0, 2.5))
-        self.faults[fault](self._system, self._rng)
+        self._faults.known[fault](self._system, self._rng)
         for pick, experiment_id in queued:
             self._check(pick, self._end(experiment_id))
         self.tally.rounds += 1
         self.tally.faults[fault] += 1
-
-    def _next_fault(self) -> str:
-        """Each comes once, in random order, before any comes again: else a rare one may never be drawn."""
-        if not self._to_come:
-            self._to_come = self._rng.sample(list(self.faults), len(self.faults))
-        return self._to_come.pop()
 
     def _queue(self, spec: dict[str, Any]) -> str:
         key = f"chaos-{self._rng.getrandbits(64):x}"
