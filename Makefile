@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz containers pictures lock clean
+.PHONY: help setup setup-dev demo serve test test-fast check bench docs notebook reproduce chaos fuzz containers machine pictures lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -66,6 +66,10 @@ fuzz: setup-dev ## Send what should be refused, and all that the API describes (
 containers: setup-dev ## Build the images and try them with Docker Compose: start, kill, Ray, backup (takes minutes)
 	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
 	EPOCHD_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/acceptance/test_compose.py
+
+machine: setup-dev ## Install, start and upgrade the units for systemd in a container of systemd-nspawn (root; takes minutes)
+	@$(BIN)/epochd data fetch mnist --data-dir $(VENV)/data
+	EPOCHD_TEST_MACHINE=1 $(BIN)/python -m pytest -q tests/acceptance/test_machine.py
 
 pictures: setup-dev ## Take the pictures of the page: writes docs/images (needs Chromium)
 	@sh scripts/browser.sh

@@ -1,7 +1,7 @@
 """The blocks of the documentation's pages, and how to run them.
 
 A block that does not simply run with its page says so in the line before it: `<!-- run by test_docs_apart.py: why -->`
-names the module that runs it, and `<!-- not run: why -->` one that nothing can run.
+names the module that runs it.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 RUN = {"bash", "sh", "python"}
 """Languages of blocks that run."""
-MARK = re.compile(r"<!-- (?:not run|run by (?P<module>test_\w+\.py)): .+ -->")
+MARK = re.compile(r"<!-- run by (test_\w+\.py): .+ -->")
 READY = "epochd is ready: "
 SECONDS = 500
 """For a block to end, or to stop at Ctrl-C."""
@@ -45,7 +45,7 @@ def blocks(page: Path) -> list[Block]:
     for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
         if token.type == "fence":
             language = token.info.strip()
-            module = marked["module"] if marked else None
+            module = marked[1] if marked else None
             found.append(Block(language, token.content, language in RUN and not marked, module))
             marked = None
         else:

@@ -11,15 +11,25 @@ import pytest
 from ruamel.yaml import YAML
 
 from service.settings import Settings
+from tests.acceptance.documentation import ROOT, apart, ends
+from tests.http_servers import answering
+from tests.kubernetes_api import KubernetesApi, Resource
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
-VERSION = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]["version"]
+FOLDER = ROOT / "deploy" / "kubernetes"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 OVERLAYS = ["base", "ray", "production"]
 CUSTOM = {"RayCluster", "ScaledObject", "TriggerAuthentication"}
 """Kinds that an operator of its own brings: Kubernetes has no schema of them."""
 KUBECTL = shutil.which("kubectl")
 
-Resource = dict[str, Any]
+CONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: URL}}]
+users: [{name: me, user: {}}]
+"""
 
 
 def written() -> Iterator[tuple[Path, Resource]]:
@@ -136,3 +146,48 @@ def test_an_upgrade_takes_no_api_away_before_another_is_ready() -> None:
     assert spec["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert of("HorizontalPodAutoscaler", "epochd-api")["spec"]["minReplicas"] >= 2
     assert of("PodDisruptionBudget", "epochd-api")["spec"]["minAvailable"] >= 1
+
+
+@pytest.mark.skipif(KUBECTL is None, reason="there is no kubectl")
+def test_the_pages_commands_are_what_kubectl_takes_and_give_what_the_manifests_want(tmp_path: Path) -> None:
+    begin, make_key, upgrade = apart("deployment.md", __file__)
+    kinds = {(one["apiVersion"], one["kind"]) for _, one in written()}
+    kinds |= {("v1", kind) for kind in ("Namespace", "Secret", "Pod", "ServiceAccount")}
+    with answering(KubernetesApi(kinds, validate)) as cluster:
+        for name in ("ingress-nginx", "monitoring"):
+            cluster.keep({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        (tmp_path / "config").write_text(CONFIG.replace("URL", cluster.url))
+
+        def paste(block: str) -> None:
+            ends(block, ROOT, KUBECONFIG=str(tmp_path / "config"), HOME=str(tmp_path))
+
+        paste(begin)
+        secrets = {
+            (name, key) for (kind, _, name), one in cluster.objects.items() if kind == "secrets" for key in one["data"]
+        }
+        deployed = [one for (_, namespace, _), one in cluster.objects.items() if namespace == "epochd"]
+        assert set() < wanted(deployed) <= secrets
+        assert {one["kind"] for one in deployed} >= {"Deployment", "Service", "Job", "CronJob", "ScaledObject"}
+        for name in ("ingress-nginx", "monitoring"):
+            assert cluster.objects["namespaces", None, name]["metadata"]["labels"] == {"epochd.client": "true"}
+
+        paste(make_key)
+        assert cluster.commands == [
+            ("epochd-worker-0", ["epochd", "keys", "create", "--name", "admin", "--scope", "admin"])
+        ]
+
+        migrated = cluster.objects["jobs", "epochd", "epochd-migrate"]["metadata"]["uid"]
+        paste(upgrade)
+        assert cluster.objects["jobs", "epochd", "epochd-migrate"]["metadata"]["uid"] != migrated
+
+
+def wanted(resources: list[Resource]) -> set[tuple[str, str]]:
+    """Secrets that containers refer to, each with a key that they ask for."""
+    return {
+        (source["name"], source["key"])
+        for resource in resources
+        if (template := pod(resource)) is not None
+        for container in template["spec"]["containers"]
+        for variable in container.get("env", [])
+        if (source := variable.get("valueFrom", {}).get("secretKeyRef")) is not None
+    }
