@@ -46,8 +46,8 @@ POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.slow)
 """The kind of database that is a server, and must be started."""
 
 LONG = {
-    "test_chaos", "test_client", "test_command", "test_containers", "test_docs", "test_draw", "test_endings",
-    "test_engine_ray", "test_forms", "test_frame", "test_outages", "test_pages_for_people", "test_pictures",
+    "test_chaos", "test_client", "test_command", "test_containers", "test_docs", "test_docs_apart", "test_docs_figures",
+    "test_draw", "test_endings", "test_engine_ray", "test_forms", "test_frame", "test_outages", "test_pages_for_people",
     "test_resume", "test_stack", "test_upgrade", "test_worker",
 }  # fmt: skip
 """Modules that take a minute or more. They begin early: the last to begin would keep one core busy, and others idle."""

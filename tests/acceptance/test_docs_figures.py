@@ -11,7 +11,7 @@ import pytest
 from service.main import open_ports
 from service.settings import Settings
 from tests.acceptance.conftest import serving
-from tests.acceptance.documentation import DOCS, ROOT, address, apart, ends, lasts
+from tests.acceptance.documentation import DOCS, ROOT, SECONDS, address, apart, ends, lasts
 from tests.conftest import succeed
 
 pytestmark = [
@@ -49,12 +49,12 @@ def test_differences_where_there_are_none_are_counted_for_each_size_of_sweep() -
     assert rows(told) == shown("Is a difference found where there is none?")
 
 
-def test_how_well_pictures_are_read_is_logged() -> None:
+@pytest.mark.timeout(SECONDS + 20)
+def test_how_well_pictures_are_read_is_tested_and_logged() -> None:
     (measure,) = apart("pictures.md", __file__)
-    some = measure.replace("PICTURES=1000", "PICTURES=40").rstrip() + " -k 'large or inverted'"
-    told = ends(some, ROOT)
-    assert re.search(r"plain: \{'128 units': 0\.\d+, '16 units': 0\.\d+\}", told)
-    assert "2 passed" in told
+    told = ends(measure.replace("PICTURES=1000", "PICTURES=400"), ROOT)
+    assert re.search(r"plain: \{'128 units': 0\.9\d+, '16 units': 0\.9\d+\}", told)
+    assert "10 passed" in told
 
 
 def test_tensorboard_shows_what_was_exported(tmp_path: Path, tiny_onnx: bytes) -> None:

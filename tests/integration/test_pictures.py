@@ -25,13 +25,18 @@ from service.serving.images import Pixels
 from service.serving.predictor import Predictor
 from service.store.models import ServableModel
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "PICTURES" not in os.environ, reason="test_docs_figures.py runs this by the command of docs/pictures.md"
+    ),
+]
 
 Grey = npt.NDArray[np.uint8]
 Chance = np.random.Generator
 log = logging.getLogger(__name__)
 
-COUNT = int(os.environ.get("PICTURES", "400"))
+COUNT = int(os.environ.get("PICTURES", "1000"))
 """How many of MNIST's test images, evenly drawn; and how many of each thousand of other people's digits."""
 NETWORKS = {"128 units": 128, "16 units": 16}
 
