@@ -106,7 +106,8 @@ def _rest(process: subprocess.Popen[str], told: str = "") -> str:
     try:
         return process.communicate(told, timeout=SECONDS)[0]
     except BaseException:  # pytest's own limit too
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         raise
 
 

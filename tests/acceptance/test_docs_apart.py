@@ -16,11 +16,11 @@ import pytest
 from obstore.store import S3Store
 from sqlalchemy import make_url
 
+from service.api.deps import Ports
 from service.domain.experiment import Spec, Status
 from service.main import open_ports
 from service.settings import Settings
 from service.store import experiments
-from service.store.session import Database
 from tests.acceptance.documentation import ROOT, SECONDS, address, apart, ends, lasts
 from tests.conftest import succeed
 from tests.http_servers import answering
@@ -31,15 +31,17 @@ from tests.trace_receiver import Receiver
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="the pages are for bash")
 
 
-def succeeded(database: Database, experiment_id: str) -> None:
-    """Wait until a worker has trained an experiment."""
+def queue_and_wait(ports: Ports) -> None:
+    """Until a worker has trained an experiment."""
+    with ports.database.write() as session:
+        made = experiments.create(session, Spec(activation="relu", depth=1, epochs=1))
     deadline = time.monotonic() + SECONDS
-    status = Status.QUEUED
+    status = made.status
     while not status.terminal:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-        with database.read() as session:
-            status = experiments.get(session, experiment_id).status
+        with ports.database.read() as session:
+            status = experiments.get(session, made.id).status
     assert status is Status.SUCCEEDED
 
 
@@ -89,9 +91,7 @@ def test_a_worker_elsewhere_shares_database_and_models(
         lasts(names + work, tmp_path, ready=" trains ", EPOCHD_MNIST_PATH=str(mnist_dir / "mnist.npz")),
         open_ports(Settings(data_dir=tmp_path / "another", database_url=url, blob_url=s3_url)) as ports,
     ):
-        with ports.database.write() as session:
-            made = experiments.create(session, Spec(activation="relu", depth=1, epochs=1))
-        succeeded(ports.database, made.id)
+        queue_and_wait(ports)
     assert "2 files checked: 0 missing" in ends(f"{names}epochd db check", tmp_path)
 
 
@@ -184,9 +184,7 @@ def test_a_worker_trains_on_a_ray_cluster(mnist_dir: Path, tmp_path: Path) -> No
             lasts(work, tmp_path, ready=" trains 16 at once", EPOCHD_MNIST_PATH=str(mnist_dir / "mnist.npz")),
             open_ports(settings) as ports,
         ):
-            with ports.database.write() as session:
-                made = experiments.create(session, Spec(activation="relu", depth=1, epochs=1))
-            succeeded(ports.database, made.id)
+            queue_and_wait(ports)
 
 
 def test_traces_go_to_a_collector(tmp_path: Path) -> None:
@@ -194,8 +192,8 @@ def test_traces_go_to_a_collector(tmp_path: Path) -> None:
     installs(install, tmp_path)
     receiver = Receiver()
     with answering(receiver.server):
-        here = serve.replace("http://collector:4318", f"http://127.0.0.1:{receiver.server.server_port}")
-        with lasts(here, tmp_path, OTEL_BSP_SCHEDULE_DELAY="100") as line:
+        serve = serve.replace("http://collector:4318", f"http://127.0.0.1:{receiver.server.server_port}")
+        with lasts(serve, tmp_path, OTEL_BSP_SCHEDULE_DELAY="100") as line:
             httpx.get(f"{address(line)}/experiments").raise_for_status()
     assert ("GET /experiments", "api") in {(span.name, span.part) for span in receiver.spans}
 

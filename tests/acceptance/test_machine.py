@@ -67,7 +67,7 @@ class Machine:
 
     def _check_out(self, version: str) -> None:
         """A checkout that calls itself so."""
-        checkout = self.folder / "root" / version
+        checkout = self.folder / "srv" / version
         for name in checkout_files():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, checkout / name)
@@ -86,10 +86,10 @@ class Machine:
 
     def paste(self, block: str, version: str = "0.1.0") -> str:
         """Run a block of a page there, as root, in the checkout of a version; what it prints."""
-        script = self.folder / "root" / "block"
-        script.write_text(f"set -euo pipefail\ncd /root/{version}\n{block}")
+        script = self.folder / "srv" / "block"
+        script.write_text(f"set -euo pipefail\ncd /srv/{version}\n{block}")
         environment = f"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin PIP_CERT=/{CERTIFICATES}"
-        return ends(f"nsenter --target {self._init} --all {environment} bash /root/block", ROOT)
+        return ends(f"nsenter --target {self._init} --all {environment} bash /srv/block", ROOT)
 
     def client(self, key: str) -> Client:
         return Client(URL, api_key=key)
